@@ -1,0 +1,55 @@
+# make demo      a .venv, then the bundled checkpoint imported and verified
+# make test      the tests that need no other framework
+# make oracles   the comparisons with PyTorch, timm and torchvision (downloads PyTorch)
+# make slow      minutes-long ones: M36 and M48 at full size, kill -9 rounds, the 1.4 GB conversion
+# make check     lint, format and types
+VENV ?= .venv
+PADDLE ?= paddlepaddle==3.3.1
+PYTHON ?= python3
+PIP = $(VENV)/bin/python -m pip install --quiet
+
+.PHONY: demo test oracles slow check reduced clean
+
+demo: $(VENV)/.base
+	$(VENV)/bin/paddle-cait demo
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/oracles
+
+oracles: $(VENV)/.oracles
+	$(VENV)/bin/python -m pytest -m "not slow" tests/oracles
+
+slow: $(VENV)/.oracles
+	$(VENV)/bin/python -m pytest -m slow
+
+check: $(VENV)/.check
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# The set that also runs on the paddlepaddle of PyPI's GPU wheel: make reduced
+reduced: export VENV := .venv26
+reduced: export PADDLE := paddlepaddle==2.6.2 numpy<2
+reduced:
+	$(MAKE) --no-print-directory test
+
+$(VENV)/.base: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable . $(foreach p,$(PADDLE),'$(p)')
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) --editable '.[test]' $(foreach p,$(PADDLE),'$(p)')
+	@touch $@
+
+$(VENV)/.oracles: $(VENV)/.test
+	$(PIP) --editable '.[oracles]' $(foreach p,$(PADDLE),'$(p)')
+	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.base
+	$(PIP) --editable '.[dev]' $(foreach p,$(PADDLE),'$(p)')
+	@touch $@
+
+clean:
+	rm -rf .venv .venv26 build dist *.egg-info output

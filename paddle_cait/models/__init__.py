@@ -1,0 +1,1 @@
+"""One family a file; parameter names are the official checkpoints' names."""

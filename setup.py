@@ -1,0 +1,33 @@
+"""Packaging. The project installs without Paddle: its user chooses the CPU or GPU build (extras ``cpu``, ``gpu``)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "paddle_cait" / "versions.py").read_text()).group(1)
+
+setup(
+    name="paddle_cait",
+    version=VERSION,
+    description="CaiT image transformers for PaddlePaddle: exact ports, safe checkpoint imports, verified accuracies",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9",
+    packages=[*find_packages(include=["paddle_cait", "paddle_cait.*"]), "paddle_cait.configs"],
+    package_dir={"paddle_cait.configs": "configs"},  # the presets travel inside the package
+    package_data={"paddle_cait": ["data/*.txt"], "paddle_cait.configs": ["*/*.yaml"]},
+    install_requires=["numpy", "pillow", "opencv-python", "pyyaml", "tqdm"],
+    extras_require={
+        "cpu": ["paddlepaddle"],
+        "gpu": ["paddlepaddle-gpu"],
+        "devkit": ["scipy"],
+        "test": ["pytest", "hypothesis"],
+        "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
+        # torchvision and timm pull another torch: `make oracles` installs these two without their dependencies.
+        "oracles": ["torch==2.13.0", "safetensors", "huggingface_hub", "scipy", "scikit-learn"],
+    },
+    entry_points={"console_scripts": ["paddle-cait=paddle_cait.cli.main:main"]},
+)

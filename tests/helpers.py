@@ -1,0 +1,68 @@
+"""What several test files share: drawn checkpoints in the official layout, and small presets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+import paddle_cait as pc
+from paddle_cait.presets import Preset, read_preset_file
+from paddle_cait.weights.plan import ModelSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+sys.path.insert(0, str(GOLDEN))
+
+from draw import SHRUNK, draw_state, images  # noqa: E402
+
+__all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "preset", "run"]
+
+PRESET = """
+family: cait
+licence: Apache-2.0
+paper: https://arxiv.org/abs/2103.17239
+defaults:
+  preprocess: {{crop_pct: 1.0, crop_mode: center, interpolation: bicubic, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
+  tolerance: {{points: 0.05, reason: for a test}}
+models:
+  {name}:
+    arch: {arch}
+    preprocess: {{img_size: {img_size}}}
+    num_params: 1
+    tags:
+      drawn:
+        checkpoint: {{filename: drawn.pth}}
+        published: {{top1: 50.0, top5: 90.0, n: 12, source: nobody}}
+"""
+
+
+def preset(folder: Path, name: str = "tiny", **changes: Any) -> Preset:
+    """A shrunk CaiT's preset, through a real YAML file (kept at folder/presets.yaml)."""
+    arch = {**SHRUNK, **changes}
+    flow = "{" + ", ".join(f"{k}: {v}" if v != 1e-5 else f"{k}: 1.0e-5" for k, v in arch.items()) + "}"
+    path = folder / "presets.yaml"
+    path.write_text(PRESET.format(name=name, arch=flow, img_size=arch["img_size"]))
+    return next(iter(read_preset_file(path).values()))
+
+
+def official_shapes(chosen: Preset) -> dict[str, tuple[int, ...]]:
+    """PyTorch names and shapes of a preset's checkpoint."""
+    with paddle.LazyGuard():
+        spec = ModelSpec.of(pc.create_model(chosen))
+    return {name: shape[::-1] if name in spec.linear else shape for name, shape in spec.shapes.items()}
+
+
+def npz(path: Path, state: dict[str, np.ndarray]) -> Path:
+    np.savez(path, **state)
+    return path
+
+
+def run(model: Any, x: np.ndarray) -> np.ndarray:
+    """Logits in evaluation mode."""
+    model.eval()
+    with paddle.no_grad():
+        return model(paddle.to_tensor(x)).numpy()
