@@ -1,0 +1,1 @@
+"""What is done with a built model: evaluation and its verdict."""

@@ -1,0 +1,302 @@
+"""Accuracy of a model over a labelled set of images: integer counts over exactly the images listed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from paddle_cait.data.imagenet import ilsvrc_id_to_label
+from paddle_cait.data.loader import load_batches
+from paddle_cait.engine.diagnose import ENOUGH, diagnose
+from paddle_cait.engine.metrics import Rows, score
+from paddle_cait.engine.progress import Failed, Progress
+from paddle_cait.engine.verdict import Verdict, judge
+from paddle_cait.errors import PaddleCaitError
+from paddle_cait.files import PathLike
+from paddle_cait.presets import Preprocess, Published
+from paddle_cait.versions import versions
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+log = logging.getLogger("paddle_cait")
+
+
+@dataclass
+class EvalResult:
+    """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers."""
+
+    model: str
+    n: int
+    top1_correct: int
+    top5_correct: int
+    loss: float
+    rows: Rows = field(repr=False)
+    names: list[str] | None = field(repr=False)
+    preprocess: Preprocess | None
+    backend: str | None
+    weights_sha256: str
+    weights_file: str
+    dataset: dict[str, Any]
+    skipped: list[Failed]
+    device: str
+    processes: int
+    batch_size: int
+    images_per_second: float
+    seconds: float
+    versions: dict[str, str] = field(default_factory=versions)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def top1(self) -> float:
+        """Percent of images whose best class is the label."""
+        return 100.0 * self.top1_correct / self.n if self.n else 0.0
+
+    @property
+    def top5(self) -> float:
+        """Percent of images whose label is among the best five classes."""
+        return 100.0 * self.top5_correct / self.n if self.n else 0.0
+
+    def verdict(self, published: Published | None) -> Verdict:
+        """Does this agree with a published number (``get_preset(name).published``)?"""
+        return judge(self, published)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the rows and the images' names, for JSON."""
+        plain = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("rows", "names", "preprocess")
+        }
+        preprocess = asdict(self.preprocess) if self.preprocess else None
+        return {**plain, "top1": self.top1, "top5": self.top5, "preprocess": preprocess}
+
+
+def evaluate(
+    model: nn.Layer,
+    dataset: Any,
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    limit: int | None = None,
+    on_error: str = "stop",
+    progress_dir: PathLike | None = None,
+    resume: bool = False,
+) -> EvalResult:
+    """Evaluate ``model`` on ``dataset``, in as many processes as ``paddle.distributed.launch`` started.
+
+    Args:
+        dataset: anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``; usually
+            :class:`paddle_cait.data.loader.ImageDataset`, which also brings paths, fingerprint and preprocessing.
+        batch_size: images a step and process. Memory and speed depend on it, the counts do not.
+        workers: processes that decode images; 0 decodes in this one.
+        limit: only so many images, spread evenly over the list (a list sorted by class stays representative).
+        on_error: ``stop`` at an unreadable image, or ``skip`` and list it (the verdict becomes NOT COMPARABLE).
+        progress_dir: keep progress here until the evaluation is complete; with ``resume`` continue from it.
+
+    Every image is counted exactly once, whatever the number of processes. Raises :class:`DataError` for an unreadable
+    image and :class:`PaddleCaitError` for logits that are not finite.
+    """
+    import paddle
+
+    if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
+        raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
+    rank, world = _join_processes()
+    wanted = _spread(len(dataset), limit)
+    progress = Progress(progress_dir, _identity(model, dataset, wanted)) if progress_dir is not None else None
+    if progress and rank == 0:
+        progress.begin(resume)
+    _barrier(world)
+    done, failed = progress.read() if progress else (Rows.empty(), [])
+    _barrier(world)  # nobody writes before everybody has read
+    if progress:
+        progress.open_log(rank)
+    seen = {*done.index.tolist(), *(index for index, _ in failed)}
+    batches = list(_batches([i for i in wanted if i not in seen], batch_size))[rank::world]
+    started = time.perf_counter()
+    was_training = model.training
+    model.eval()
+    notes: list[str] = []
+    new: list[Rows] = []
+    new_failed: list[Failed] = []
+    bar = tqdm(
+        total=sum(map(len, batches)) + len(seen),
+        initial=len(seen),
+        unit="img",
+        desc="eval",
+        disable=None if rank == 0 else True,
+    )
+    try:
+        with paddle.no_grad(), bar:
+            for rows, bad in _predict(model, dataset, batches, workers, on_error):
+                if progress:
+                    progress.append(rows, bad)
+                new.append(rows)
+                new_failed.extend(bad)
+                _watch(new, notes)
+                bar.update(len(rows) + len(bad))
+                bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
+    finally:
+        if was_training:
+            model.train()
+        if progress:
+            progress.close()
+    seconds = time.perf_counter() - started
+    gathered = _gather((Rows.join(new), new_failed, notes), world)
+    rows = Rows.join([done, *(part for part, _, _ in gathered)])
+    failed = sorted([*failed, *(item for _, items, _ in gathered for item in items)])
+    _check_complete(rows, failed, wanted)
+    fresh = sum(len(part) for part, _, _ in gathered)
+    result = _result(model, dataset, rows, failed, batch_size, world, seconds, fresh, len(wanted))
+    result.notes = list(dict.fromkeys(note for _, _, some in gathered for note in some))
+    if progress and rank == 0:
+        progress.remove()
+    return result
+
+
+def _predict(
+    model: nn.Layer, dataset: Any, batches: Sequence[Sequence[int]], workers: int, on_error: str
+) -> Iterator[tuple[Rows, list[Failed]]]:
+    import paddle
+
+    for batch in load_batches(dataset, batches, workers, on_error):
+        rows = Rows.empty()
+        if len(batch.indices):
+            images = batch.images if isinstance(batch.images, paddle.Tensor) else paddle.to_tensor(batch.images)
+            rows = score(model(images).astype("float32").numpy(), batch.labels, batch.indices)
+        yield rows, batch.failed
+
+
+def _watch(parts: list[Rows], notes: list[str]) -> None:
+    """Say early, and once, that accuracy is near chance and what it looks like."""
+    if notes or not ENOUGH <= sum(map(len, parts)) < 20 * ENOUGH:
+        return
+    rows = Rows.join(parts)
+    classes = int(max(rows.top.max(), rows.label.max())) + 1
+    message = diagnose(rows, max(classes, 2), ilsvrc_id_to_label())
+    if message:
+        notes.append(message)
+        log.warning(message)
+
+
+def _top1(parts: list[Rows]) -> float:
+    return sum(p.top1_correct for p in parts) / max(1, sum(map(len, parts)))
+
+
+def _spread(total: int, limit: int | None) -> list[int]:
+    if limit is None or limit >= total:
+        return list(range(total))
+    return [i * total // limit for i in range(limit)]
+
+
+def _batches(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def _identity(model: nn.Layer, dataset: Any, wanted: list[int]) -> dict[str, Any]:
+    """What must be equal for earlier progress to count: the weights, the images, and how they are prepared."""
+    preprocess, source = _preprocess(dataset), getattr(dataset, "source", None)
+    return {
+        "model": _label(model),
+        "weights": getattr(getattr(model, "load_report", None), "sha256", ""),
+        "images": getattr(source, "fingerprint", f"{len(dataset)} items"),
+        "wanted": [len(wanted), wanted[-1] if wanted else -1],
+        "preprocess": asdict(preprocess) if preprocess else None,
+        "backend": _backend(dataset),
+    }
+
+
+def _check_complete(rows: Rows, failed: list[Failed], wanted: list[int]) -> None:
+    if sorted([*rows.index.tolist(), *(index for index, _ in failed)]) != wanted:
+        raise PaddleCaitError(
+            f"{len(rows)} images were counted, expected each of {len(wanted)} once: the progress folder is damaged; "
+            "run again without --resume"
+        )
+
+
+def _result(
+    model: nn.Layer,
+    dataset: Any,
+    rows: Rows,
+    failed: list[Failed],
+    batch_size: int,
+    world: int,
+    seconds: float,
+    fresh: int,
+    wanted: int,
+) -> EvalResult:
+    import paddle
+
+    source, report = getattr(dataset, "source", None), getattr(model, "load_report", None)
+    described: dict[str, Any] = {"images": len(dataset), "evaluated": wanted}
+    if source is not None:
+        described.update(kind=source.kind, description=source.describe(), fingerprint=source.fingerprint)
+    return EvalResult(
+        model=_label(model),
+        n=len(rows),
+        top1_correct=rows.top1_correct,
+        top5_correct=rows.top5_correct,
+        loss=float(rows.loss.mean()) if len(rows) else 0.0,
+        rows=rows,
+        names=getattr(source, "names", None),
+        preprocess=_preprocess(dataset),
+        backend=_backend(dataset),
+        weights_sha256=report.sha256 if report else "",
+        weights_file=report.path if report else "",
+        dataset=described,
+        skipped=failed,
+        device=paddle.device.get_device(),
+        processes=world,
+        batch_size=batch_size,
+        images_per_second=fresh / seconds if seconds > 0 else 0.0,
+        seconds=seconds,
+    )
+
+
+def _label(model: nn.Layer) -> str:
+    preset = getattr(model, "preset", None)
+    return preset.full_name if preset else type(model).__name__
+
+
+def _preprocess(dataset: Any) -> Preprocess | None:
+    return getattr(getattr(dataset, "transform", None), "preprocess", None)
+
+
+def _backend(dataset: Any) -> str | None:
+    return getattr(getattr(dataset, "transform", None), "backend", None)
+
+
+def _join_processes() -> tuple[int, int]:
+    """(rank, number of processes) of ``paddle.distributed.launch``; (0, 1) without it."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) < 2:
+        return 0, 1
+    import paddle.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_parallel_env()
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _barrier(world: int) -> None:
+    if world > 1:
+        import paddle.distributed as dist
+
+        dist.barrier()
+
+
+def _gather(item: Any, world: int) -> list[Any]:
+    """Every process's ``item``, in order of rank, in every process."""
+    if world == 1:
+        return [item]
+    import paddle.distributed as dist
+
+    items: list[Any] = []
+    dist.all_gather_object(items, item)
+    return items

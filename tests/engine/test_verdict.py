@@ -1,0 +1,77 @@
+"""PASS, FAIL and NOT COMPARABLE, and what makes the difference."""
+
+import dataclasses
+
+import pytest
+
+import paddle_cait as pc
+from paddle_cait.engine.evaluate import EvalResult
+from paddle_cait.engine.metrics import Rows
+
+PRESET = pc.get_preset("cait_xxs24_224")  # 78.400 over 50,000
+
+
+def result(correct=39200, n=50000, **changes):
+    base = EvalResult(
+        model=PRESET.full_name,
+        n=n,
+        top1_correct=correct,
+        top5_correct=47163,
+        loss=1.0,
+        rows=Rows.empty(),
+        names=None,
+        preprocess=PRESET.preprocess,
+        backend="pillow",
+        weights_sha256="0" * 64,
+        weights_file="XXS24_224.pth",
+        dataset={"images": n},
+        skipped=[],
+        device="cpu",
+        processes=1,
+        batch_size=64,
+        images_per_second=1.0,
+        seconds=1.0,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.mark.parametrize(
+    ("correct", "status"),
+    [(39200, "PASS"), (39225, "PASS"), (39175, "PASS"), (39226, "FAIL"), (39174, "FAIL"), (0, "FAIL"), (50000, "FAIL")],
+)
+def test_the_tolerance_is_005_points_on_either_side(correct, status):
+    verdict = result(correct).verdict(PRESET.published)
+    assert verdict.status == status
+    assert verdict.difference == pytest.approx(100 * correct / 50000 - 78.4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n": 49999}, "49,999 images were evaluated, the published number is over 50,000"),
+        ({"n": 49999, "skipped": [(3, "a.JPEG")]}, "1 unreadable images were skipped"),
+        (
+            {"preprocess": dataclasses.replace(PRESET.preprocess, crop_pct=0.9)},
+            "crop_pct is 0.9, the published number used 1.0",
+        ),
+        ({"preprocess": dataclasses.replace(PRESET.preprocess, crop_mode="squash")}, "crop_mode is squash"),
+        ({"preprocess": dataclasses.replace(PRESET.preprocess, img_size=384)}, "img_size is 384"),
+        ({"preprocess": None}, "does not say how"),
+        ({"backend": "cv2"}, "resized with cv2"),
+        ({"weights_sha256": ""}, "no weights were loaded"),
+    ],
+)
+def test_what_does_not_compare(changes, reason):
+    verdict = result(**changes).verdict(PRESET.published)
+    assert verdict.status == "NOT COMPARABLE" and reason in verdict.reason and verdict.difference is None
+
+
+def test_without_a_published_number():
+    assert result().verdict(None).status == "NOT COMPARABLE"
+
+
+def test_a_number_is_compared_under_its_own_preprocessing():
+    """Paddle-Image-Models' 78.50 was measured at 248/224; an evaluation with that crop is compared with that number."""
+    other = PRESET.also_published[0]
+    assert result(39250, preprocess=other.preprocess).verdict(other).status == "PASS"
+    assert result(39250).verdict(other).status == "NOT COMPARABLE"
