@@ -1,0 +1,164 @@
+"""Measure a checkpoint's accuracy over labelled images and judge it against the published number.
+
+Counts are integers over exactly the images listed. The verdict is PASS, FAIL (exit status 1), or NOT COMPARABLE with
+the reason: a part of the images, another preprocessing, skipped files. --suite evaluates every model of a family whose
+file lies in --weights-dir. In several processes:
+python -m paddle.distributed.launch --nproc_per_node 2 tools/eval.py ..."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from paddle_cait import runtime
+from paddle_cait.cli import eval_report as report
+from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.engine.verdict import FAIL, Verdict
+from paddle_cait.errors import ConfigError
+from paddle_cait.presets import CROP_MODES, INTERPOLATIONS, Preset, get_preset, list_presets
+
+EXAMPLE = "paddle-cait eval --model cait_xxs24_224 --weights XXS24_224.pth --data ILSVRC2012/val --list val_list.txt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what")
+    what.add_argument("--model", help="preset; see `paddle-cait list`")
+    what.add_argument("--checkpoint", "--weights", dest="weights", metavar="FILE", help="any supported checkpoint")
+    what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
+    what.add_argument("--num-classes", type=int, help="classes of a fine-tuned checkpoint")
+    what.add_argument("--preset-file", metavar="FILE", help="YAML file of your own presets")
+    what.add_argument(
+        "--suite", metavar="FAMILY", help="instead of --model: cait, demo, ... every preset of the family"
+    )
+    what.add_argument(
+        "--weights-dir", default="pretrained", metavar="DIR", help="with --suite: where the files lie (%(default)s)"
+    )
+    images = parser.add_argument_group("images")
+    images.add_argument(
+        "--data-dir", "--data", dest="data", metavar="DIR", help="image folder, class folders, or the un-extracted .tar"
+    )
+    images.add_argument("--list", metavar="FILE", help="lines `FILE LABEL`; default DATA/val_list.txt if it is there")
+    images.add_argument("--ground-truth", metavar="FILE", help="the devkit's ILSVRC2012_validation_ground_truth.txt")
+    images.add_argument("--limit", type=int, metavar="N", help="only N images, spread evenly over the list")
+    images.add_argument(
+        "--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable image (%(default)s)"
+    )
+    how = parser.add_argument_group(
+        "preprocessing (default: the preset's; another one makes the verdict NOT COMPARABLE)"
+    )
+    how.add_argument("--img-size", type=int)
+    how.add_argument("--crop-pct", type=float)
+    how.add_argument("--crop-mode", choices=CROP_MODES)
+    how.add_argument("--interpolation", choices=INTERPOLATIONS)
+    how.add_argument("--mean", type=float, nargs=3)
+    how.add_argument("--std", type=float, nargs=3)
+    how.add_argument(
+        "--backend", choices=("pillow", "cv2"), default="pillow", help="cv2 is not comparable (%(default)s)"
+    )
+    run_ = parser.add_argument_group("run")
+    run_.add_argument("-b", "--batch-size", type=int, default=64, help="%(default)s")
+    run_.add_argument("-j", "--workers", type=int, default=2, help="processes that decode images (%(default)s)")
+    run_.add_argument("--device", default="auto", help="cpu, gpu, gpu:1 (%(default)s: the first GPU if there is one)")
+    run_.add_argument("--output-dir", default="output/eval", metavar="DIR", help="progress and tables (%(default)s)")
+    run_.add_argument("--resume", action="store_true", help="continue the same evaluation after a kill")
+    run_.add_argument("--predictions", metavar="FILE.csv", help="one row an image: label, best five classes, loss")
+    add_json(run_)
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.data:
+        raise ConfigError("--data is missing: the folder with the images")
+    if bool(args.model) == bool(args.suite):
+        raise ConfigError("give --model NAME or --suite FAMILY, one of the two")
+    return _suite(args) if args.suite else _single(args)
+
+
+def _single(args: argparse.Namespace) -> int:
+    preset = get_preset(args.model, args.preset_file)
+    if not args.weights:
+        raise ConfigError("--weights is missing: the checkpoint to evaluate")
+    result, verdict = _evaluate(args, preset, args.weights)
+    if _is_first_process():
+        print(report.text(result, preset, verdict))
+        if args.predictions:
+            report.write_predictions(args.predictions, result)
+        write_json(args, report.plain(result, preset, verdict))
+    return 1 if verdict.status == FAIL else 0
+
+
+def _suite(args: argparse.Namespace) -> int:
+    presets = [p for p in list_presets(args.preset_file) if p.collection == args.suite]
+    if not presets:
+        known = dict.fromkeys(p.collection for p in list_presets(args.preset_file))
+        raise ConfigError(f"--suite {args.suite}: unknown family, expected one of {', '.join(known)}")
+    if args.weights or args.predictions or args.img_size:
+        raise ConfigError("--weights, --predictions and --img-size belong to one model, not to a --suite")
+    found = [(preset, _find_weights(preset, Path(args.weights_dir))) for preset in presets]
+    if not any(file for _, file in found):
+        names = ", ".join(_candidates(presets[0]))
+        raise ConfigError(
+            f"{args.weights_dir}: holds no file of the {args.suite} presets; for {presets[0].name} one of {names}"
+        )
+    rows: list[dict[str, Any]] = []
+    for preset, file in found:
+        if file is None:
+            rows.append(report.absent(preset))
+            continue
+        result, verdict = _evaluate(args, preset, str(file))
+        rows.append(report.plain(result, preset, verdict))
+        if _is_first_process():
+            print(report.text(result, preset, verdict), flush=True)
+            report.write_table(Path(args.output_dir) / f"suite-{args.suite}", rows)  # what is done survives a kill
+    if _is_first_process():
+        print(report.table(rows))
+        print(f"wrote {Path(args.output_dir) / f'suite-{args.suite}'}.md and .json")
+        write_json(args, {"suite": args.suite, "results": rows})
+    return 1 if any(row["verdict"]["status"] == FAIL for row in rows) else 0
+
+
+def _evaluate(args: argparse.Namespace, preset: Preset, weights: str) -> tuple[Any, Verdict]:
+    runtime.prepare(args.device)
+    from paddle_cait.data.loader import ImageDataset
+    from paddle_cait.data.sources import open_source
+    from paddle_cait.data.transforms import eval_transform
+    from paddle_cait.engine.evaluate import evaluate
+    from paddle_cait.factory import create_model
+
+    overrides = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key in ("img_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+        if (value := getattr(args, key)) is not None
+    }
+    transform = eval_transform(preset, args.backend, **overrides)
+    classes = args.num_classes if args.num_classes is not None else preset.num_classes
+    source = open_source(args.data, args.list, args.ground_truth, num_classes=classes)
+    model = create_model(preset, weights, num_classes=args.num_classes, img_size=args.img_size, entry=args.entry)
+    result = evaluate(
+        model,
+        ImageDataset(source, transform),
+        batch_size=args.batch_size,
+        workers=args.workers,
+        limit=args.limit,
+        on_error=args.on_error,
+        progress_dir=args.output_dir,
+        resume=args.resume,
+    )
+    return result, result.verdict(preset.published)
+
+
+def _find_weights(preset: Preset, folder: Path) -> Path | None:
+    return next((folder / name for name in _candidates(preset) if (folder / name).is_file()), None)
+
+
+def _candidates(preset: Preset) -> list[str]:
+    """File names under which a preset's weights may lie: converted ones first, then the authors', then other ports'."""
+    names = [f"{stem}{suffix}" for stem in (preset.full_name, preset.name) for suffix in (".pdparams", ".safetensors")]
+    source = preset.checkpoint
+    return names + ([source.filename, *source.other_files] if source else [])
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("PADDLE_TRAINER_ID", "0") == "0"

@@ -1,0 +1,110 @@
+"""An evaluation for people (text, Markdown, CSV) and machines. Measured and published stand in different columns."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from paddle_cait.engine.evaluate import EvalResult
+from paddle_cait.engine.metrics import TOP
+from paddle_cait.engine.verdict import Verdict
+from paddle_cait.files import PathLike, write_atomic
+from paddle_cait.presets import Preset
+
+
+def text(result: EvalResult, preset: Preset, verdict: Verdict) -> str:
+    """The result on a screen; its last line is the verdict."""
+    pre, number = result.preprocess, preset.published
+    published = "" if number is None else f"   published {number.top1:.3f}"
+    published5 = "" if number is None or number.top5 is None else f"   published {number.top5:.3f}"
+    preparation = (
+        f"{pre.img_size} px, crop {pre.crop_pct:g} {pre.crop_mode}, {pre.interpolation}, {result.backend}"
+        if pre
+        else "unknown"
+    )
+    lines = [
+        f"{result.model}  {result.weights_file}  sha256 {result.weights_sha256[:16]}",
+        f"  images      {result.n:,} of {result.dataset['images']:,} ({result.dataset.get('description', 'dataset')})",
+        f"  prepared    {preparation}",
+        f"  top-1       {result.top1:.3f} ({result.top1_correct}/{result.n}){published}",
+        f"  top-5       {result.top5:.3f} ({result.top5_correct}/{result.n}){published5}",
+        f"  loss        {result.loss:.4f}",
+        f"  speed       {result.images_per_second:.1f} images/s on {result.device}, {result.processes} process(es)",
+    ]
+    lines += [f"  skipped     {message}" for _, message in result.skipped[:10]]
+    if len(result.skipped) > 10:
+        lines.append(f"  skipped     ... and {len(result.skipped) - 10} more; --json lists all")
+    return "\n".join([*lines, str(verdict)])
+
+
+def plain(result: EvalResult, preset: Preset, verdict: Verdict) -> dict[str, Any]:
+    """The result for JSON."""
+    published = dataclasses.asdict(preset.published) if preset.published else None
+    return {
+        **result.as_dict(),
+        "published": published,
+        "verdict": dataclasses.asdict(verdict),
+        "licence": preset.licence,
+    }
+
+
+def absent(preset: Preset) -> dict[str, Any]:
+    """A suite's row for a preset without a file."""
+    published = dataclasses.asdict(preset.published) if preset.published else None
+    return {
+        "model": preset.full_name,
+        "published": published,
+        "verdict": {"status": "NO FILE", "reason": "not measured"},
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A suite as a Markdown table."""
+    head = (
+        "model",
+        "images",
+        "measured top-1",
+        "measured top-5",
+        "published top-1",
+        "published top-5",
+        "verdict",
+        "images/s",
+    )
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        number = row["published"] or {}
+        measured = ("-", "-", "-", "-")
+        if "n" in row:
+            speed = f"{row['images_per_second']:.1f}"
+            measured = (f"{row['n']:,}", f"{row['top1']:.3f} ({row['top1_correct']})", f"{row['top5']:.3f}", speed)
+        published = [f"{number[key]:.3f}" if number.get(key) is not None else "-" for key in ("top1", "top5")]
+        cells = (row["model"], *measured[:3], *published, row["verdict"]["status"], measured[3])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_table(stem: Path, rows: list[dict[str, Any]]) -> None:
+    """``stem.md`` and ``stem.json``."""
+    write_atomic(stem.with_name(stem.name + ".md"), table(rows).encode() + b"\n")
+    write_atomic(
+        stem.with_name(stem.name + ".json"),
+        json.dumps(rows, indent=2, ensure_ascii=False, default=str).encode() + b"\n",
+    )
+
+
+def write_predictions(path: PathLike, result: EvalResult) -> None:
+    """One CSV row an image, in the order of the list. Skipped images have no row."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["index", "file", "label", *(f"top{k + 1}" for k in range(TOP)), "probability", "loss"])
+    rows = result.rows
+    for i in range(len(rows)):
+        index = int(rows.index[i])
+        numbers = [f"{rows.probability[i]:.6f}", f"{rows.loss[i]:.6f}"]
+        name = result.names[index] if result.names else ""
+        writer.writerow([index, name, int(rows.label[i]), *rows.top[i].tolist(), *numbers])
+    write_atomic(path, buffer.getvalue().encode())
