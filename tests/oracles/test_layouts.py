@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import torchvision_cpu  # noqa: E402, F401  (before timm)
+import torchvision_cpu  # noqa: F401  (before timm)
 
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch: make oracles")
 pytest.importorskip("timm", reason="the oracle is timm: make oracles")
