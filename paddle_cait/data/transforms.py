@@ -188,7 +188,7 @@ def center_box(size: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
 
 
 def eval_transform(model_or_preset: Any, backend: str = "pillow", **overrides: Any) -> EvalTransform:
-    """The evaluation transform of a preset name, a ``Preset``, a ``Preprocess``, or a model with ``.preset``.
+    """The evaluation transform of a preset name, a ``Preset``, a ``Preprocess``, or a model (at the model's own size).
 
     ``overrides`` are fields of ``Preprocess``: ``img_size=384``, ``crop_pct=1.0``, ``interpolation="bilinear"``, ...
     """
@@ -197,6 +197,7 @@ def eval_transform(model_or_preset: Any, backend: str = "pillow", **overrides: A
         from paddle_cait.presets import get_preset
 
         found = get_preset(found)
+    size = getattr(found, "img_size", None)  # of a model built for another size than its preset's
     found = getattr(found, "preset", None) or found
     found = getattr(found, "preprocess", None) or found
     if not hasattr(found, "crop_mode"):
@@ -205,6 +206,12 @@ def eval_transform(model_or_preset: Any, backend: str = "pillow", **overrides: A
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
         raise DataError(f"unknown preprocessing option {unknown[0]!r}, expected one of {', '.join(fields)}")
+    if isinstance(size, tuple) and "img_size" not in overrides:
+        if size[0] != size[1]:
+            raise DataError(
+                f"the model's input is {size[0]}x{size[1]}: prepare its images yourself, presets give squares"
+            )
+        overrides["img_size"] = size[0]
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
     return EvalTransform(dataclasses.replace(found, **values), backend)
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from paddle_cait.data.imagenet import ilsvrc_id_to_label
-from paddle_cait.data.loader import load_batches
+from paddle_cait.data.loader import ImageDataset, load_batches
+from paddle_cait.data.sources import open_source
+from paddle_cait.data.transforms import eval_transform
 from paddle_cait.engine.diagnose import ENOUGH, diagnose
 from paddle_cait.engine.metrics import Rows, score
 from paddle_cait.engine.progress import Failed, Progress
@@ -92,7 +94,8 @@ def evaluate(
     """Evaluate ``model`` on ``dataset``, in as many processes as ``paddle.distributed.launch`` started.
 
     Args:
-        dataset: anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``; usually
+        dataset: the path of labelled images (:func:`paddle_cait.data.sources.open_source`), prepared as the model's
+            preset says; or anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``, best an
             :class:`paddle_cait.data.loader.ImageDataset`, which also brings paths, fingerprint and preprocessing.
         batch_size: images a step and process. Memory and speed depend on it, the counts do not.
         workers: processes that decode images; 0 decodes in this one.
@@ -107,6 +110,8 @@ def evaluate(
 
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
+    if isinstance(dataset, (str, os.PathLike)):
+        dataset = ImageDataset(open_source(dataset, num_classes=model.num_classes), eval_transform(model))
     rank, world = _join_processes()
     wanted = _spread(len(dataset), limit)
     progress = Progress(progress_dir, _identity(model, dataset, wanted)) if progress_dir is not None else None
@@ -123,6 +128,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     notes: list[str] = []
+    watch = _Watch(model.num_classes, notes)
     new: list[Rows] = []
     new_failed: list[Failed] = []
     bar = tqdm(
@@ -134,12 +140,12 @@ def evaluate(
     )
     try:
         with paddle.no_grad(), bar:
-            for rows, bad in _predict(model, dataset, batches, workers, on_error):
+            for rows, bad in _predict(model, dataset, batches, workers, on_error, notes):
                 if progress:
                     progress.append(rows, bad)
                 new.append(rows)
                 new_failed.extend(bad)
-                _watch(new, notes)
+                watch.look(new)
                 bar.update(len(rows) + len(bad))
                 bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
     finally:
@@ -161,11 +167,11 @@ def evaluate(
 
 
 def _predict(
-    model: nn.Layer, dataset: Any, batches: Sequence[Sequence[int]], workers: int, on_error: str
+    model: nn.Layer, dataset: Any, batches: Sequence[Sequence[int]], workers: int, on_error: str, notes: list[str]
 ) -> Iterator[tuple[Rows, list[Failed]]]:
     import paddle
 
-    for batch in load_batches(dataset, batches, workers, on_error):
+    for batch in load_batches(dataset, batches, workers, on_error, notes):
         rows = Rows.empty()
         if len(batch.indices):
             images = batch.images if isinstance(batch.images, paddle.Tensor) else paddle.to_tensor(batch.images)
@@ -173,16 +179,20 @@ def _predict(
         yield rows, batch.failed
 
 
-def _watch(parts: list[Rows], notes: list[str]) -> None:
-    """Say early, and once, that accuracy is near chance and what it looks like."""
-    if notes or not ENOUGH <= sum(map(len, parts)) < 20 * ENOUGH:
-        return
-    rows = Rows.join(parts)
-    classes = int(max(rows.top.max(), rows.label.max())) + 1
-    message = diagnose(rows, max(classes, 2), ilsvrc_id_to_label())
-    if message:
-        notes.append(message)
-        log.warning(message)
+class _Watch:
+    """Says early, and once, that accuracy is near chance and what it looks like."""
+
+    def __init__(self, num_classes: int, notes: list[str]) -> None:
+        self.num_classes, self.notes, self.said = num_classes, notes, False
+
+    def look(self, parts: list[Rows]) -> None:
+        if self.said or not ENOUGH <= sum(map(len, parts)) < 20 * ENOUGH:
+            return
+        message = diagnose(Rows.join(parts), self.num_classes, ilsvrc_id_to_label())
+        if message:
+            self.said = True
+            self.notes.append(message)
+            log.warning(message)
 
 
 def _top1(parts: list[Rows]) -> float:

@@ -201,6 +201,11 @@ class CaiT(nn.Layer):
         self.grad_checkpointing = enable
 
     @property
+    def img_size(self) -> tuple[int, int]:
+        """Input height and width in pixels."""
+        return self.patch_embed.img_size
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Patches along height and width."""
         return self.patch_embed.grid

@@ -66,6 +66,21 @@ def test_counts_do_not_depend_on_batches_and_workers(bench, expected, batch_size
     assert result.dataset["fingerprint"] == dataset.source.fingerprint and result.device == "cpu"
 
 
+def test_a_folder_will_do(bench, expected, tmp_path):
+    result = pc.evaluate(pc.create_model(*bench[:2]), tmp_path / "images", workers=0)
+    assert_same(result, expected)
+    assert result.preprocess == bench[0].preprocess
+
+
+def test_a_model_of_another_size_gets_images_of_its_size(bench, tmp_path):
+    model = pc.create_model(*bench[:2], img_size=64)
+    result = pc.evaluate(model, tmp_path / "images", workers=0, limit=3)
+    assert result.preprocess.img_size == 64
+    assert "img_size is 64, the published number used 48" in result.verdict(bench[0].published).reason
+    with pytest.raises(pc.DataError, match="48x64: prepare its images yourself"):
+        pc.evaluate(pc.create_model(*bench[:2], img_size=(48, 64)), tmp_path / "images")
+
+
 def test_a_limit_takes_images_evenly(bench, expected):
     tiny, weights, dataset = bench
     result = pc.evaluate(pc.create_model(tiny, weights), dataset, limit=10, workers=0)
