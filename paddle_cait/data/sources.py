@@ -102,8 +102,7 @@ def open_source(
     fit: labels outside of ``num_classes``, missing files, images without labels.
     """
     root = Path(root)
-    list_path = None if list_file is None else Path(list_file)
-    truth = None if ground_truth is None else Path(ground_truth)
+    list_path, truth = _label_file(root, list_file), _label_file(root, ground_truth)
     if not root.exists():
         raise DataError(f"{root}: no such file or folder, expected the images of a data set")
     if list_path and truth:
@@ -125,6 +124,13 @@ def open_source(
     if truth:
         raise DataError(f"{root}: no images ILSVRC2012_val_NNNNNNNN.JPEG here, which {truth} could label")
     return _open_folders(root, folders, files, num_classes)
+
+
+def _label_file(root: Path, name: PathLike | None) -> Path | None:
+    """A file of labels that was asked for: as it is named, or in the root."""
+    if name is None:
+        return None
+    return root / name if not Path(name).exists() and (root / name).is_file() else Path(name)
 
 
 def _open_list(root: Path, path: Path, num_classes: int | None, image_root: Path | None) -> ImageSource:

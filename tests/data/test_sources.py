@@ -452,3 +452,16 @@ def test_fifty_thousand_images_open_in_seconds(layout: str, tmp_path: Path) -> N
     assert len(source) == 50_000
     assert len(source.fingerprint) == 64
     assert time.perf_counter() - start < 10  # measured 0.2 to 0.5 s on a slow disk's machine; wide for busy ones
+
+
+def test_a_list_is_also_looked_for_in_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"x")
+    (root / "mine.txt").write_text("a.jpg 3\n")
+    assert open_source("data", "mine.txt").labels == [3]
+    (tmp_path / "mine.txt").write_text("a.jpg 4\n")  # the name as it is given comes first
+    assert open_source("data", "mine.txt").labels == [4]
+    with pytest.raises(DataError, match=r"other.txt: the list file cannot be read"):
+        open_source("data", "other.txt")
