@@ -23,11 +23,10 @@ setup(
     extras_require={
         "cpu": ["paddlepaddle"],
         "gpu": ["paddlepaddle-gpu"],
-        "devkit": ["scipy"],
         "test": ["pytest", "hypothesis"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch: `make oracles` installs these two without their dependencies.
-        "oracles": ["torch==2.13.0", "safetensors", "huggingface_hub", "scipy", "scikit-learn"],
+        "oracles": ["torch==2.13.0", "safetensors", "huggingface_hub", "scikit-learn"],
     },
     entry_points={"console_scripts": ["paddle-cait=paddle_cait.cli.main:main"]},
 )

@@ -5,7 +5,6 @@ Exit status 1 if anything is broken (FAIL); WARN lines cost speed or comparabili
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import shutil
@@ -20,9 +19,8 @@ from paddle_cait.versions import installed
 EXAMPLE = "paddle-cait doctor"
 
 OK, WARN, FAIL = "ok", "WARN", "FAIL"
-EXTRAS = {
-    "scipy": ("reads the devkit's meta.mat", "pip install scipy"),
-}
+# Distribution -> what needs it. None of them is optional; OpenCV is checked by loading it.
+PACKAGES = {"pillow": "reads images", "pyyaml": "reads presets", "tqdm": "shows progress"}
 MIB = 1 << 20
 
 
@@ -48,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         shared_memory,
         threads,
         flags,
-        extras,
+        packages,
     ):
         for line in check():
             print(f"{line.status:<5} {line.text}", flush=True)
@@ -180,12 +178,10 @@ def flags() -> Iterator[Line]:
         yield Line(OK, "oneDNN is off in dygraph")
 
 
-def extras() -> Iterator[Line]:
-    for name, (purpose, remedy) in EXTRAS.items():
-        if importlib.util.find_spec(name) is None:
-            yield Line(OK, f"optional {name} is not installed ({purpose}: {remedy})")
-        else:
-            yield Line(OK, f"optional {name} {installed(name)} ({purpose})")
+def packages() -> Iterator[Line]:
+    for name, purpose in PACKAGES.items():
+        version = installed(name)
+        yield Line(OK if version else FAIL, f"{name} {version or f'is missing ({purpose}): pip install {name}'}")
 
 
 def _library_hint(message: str) -> str:

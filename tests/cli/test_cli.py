@@ -223,6 +223,7 @@ def test_doctor_says_what_to_do(monkeypatch):
     monkeypatch.setattr(doctor, "installed", fake.get)
     assert any(x.status == "FAIL" and "pip uninstall" in x.text for x in doctor.paddle_wheels())
     assert any(x.status == "FAIL" and "numpy<2" in x.text for x in doctor.numpy_version())
+    assert any(x.status == "FAIL" and "pip install tqdm" in x.text for x in doctor.packages())
     monkeypatch.setattr(doctor, "installed", {"paddlepaddle": "3.3.1"}.get)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "nvidia-smi")
     monkeypatch.setattr(doctor, "_run", lambda command: "NVIDIA T4, 535.1")
