@@ -95,7 +95,7 @@ class PickleStack:
         line = self.window.line(MAX_LINE)
         if line in (b"00", b"01"):
             self.stack.append(line == b"01")
-        elif line.lstrip(b"-").isdigit() and len(line) <= 3 * MAX_INT_BYTES:
+        elif line.removeprefix(b"-").isdigit() and len(line) <= 3 * MAX_INT_BYTES:
             self.stack.append(int(line))
         else:
             raise self.malformed(f"{quote(line)} is no integer")

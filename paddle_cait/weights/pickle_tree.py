@@ -52,6 +52,8 @@ def plain_tree(root: Any, error: Callable[[str], WeightsError]) -> dict[Any, Any
                 return dict(result)
             levels[-1].done.append((level.key, result))
             continue
+        if type(key) is str and not key.isprintable():
+            raise error(f"holds the name {quote(key)}, which is no printable text")
         values += 1
         if values > MAX_VALUES:
             raise error(f"holds more than {MAX_VALUES} values, no checkpoint needs that many")

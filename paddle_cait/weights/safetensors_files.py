@@ -110,8 +110,8 @@ def _no_number(text: str) -> NoReturn:
 def _tensor(source: ByteSource, start: int, name: str, entry: object) -> tuple[TensorRef, int]:
     """The tensor that a header entry describes, and where in the data it begins."""
     where = f"tensor {quote(name)}"
-    if len(name) > MAX_NAME:
-        raise source.error(f"{where}: a name of {len(name)} letters")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise source.error(f"{where}: the name has {len(name)} letters, or unprintable ones")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise source.error(f"{where}: expected dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -135,7 +135,7 @@ class ZipMembers:
         at = 0
         while at + 4 <= len(extra):
             kind, length = struct.unpack_from("<2H", extra, at)
-            if kind == 1:
+            if kind == 1 and at + 4 + length <= len(extra):
                 wide = [value[0] for value in struct.iter_unpack("<Q", extra[at + 4 : at + 4 + length // 8 * 8])]
                 if len(wide) >= values.count(0xFFFFFFFF):
                     return [wide.pop(0) if value == 0xFFFFFFFF else value for value in values]

@@ -8,6 +8,7 @@ With ``--atheris`` (pip install atheris) coverage guides the mutations; otherwis
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import random
 import runpy
@@ -17,7 +18,6 @@ import time
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,48 +29,15 @@ MAX_SECONDS = 20
 HERE = Path(__file__).resolve().parent
 make = runpy.run_path(str(HERE.parent / "weights" / "make_files.py"))
 
-NUMBERS = [
-    0,
-    1,
-    2,
-    127,
-    128,
-    255,
-    256,
-    32767,
-    65535,
-    65536,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**32,
-    2**62,
-    2**63 - 1,
-    2**64 - 1,
-]
+NUMBERS = [0, 1, 2, 255, 256, 32767, *(2**bits + step for bits in (7, 16, 31, 32, 62, 63, 64) for step in (-1, 0))]
 PICKLE_WORDS = [bytes([code]) for code in range(256)] + [
     b"cos\nsystem\n", b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n",
     b"cnumpy\ndtype\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cargparse\nNamespace\n", b"(tR", b")R", b"\x85R",
     b"}b", b"X\x01\x00\x00\x00a", b"\x8a\x08" + b"\xff" * 8, b"J\xff\xff\xff\xff", b"h\x00", b"q\x00",
-    b"f4", b"u2", b"O8",
+    b"f4", b"u2", b"O8", b"I-7\n", b"I00\n", b"U\x01a", b"T\x01\x00\x00\x00a", b"G?\xf0" + bytes(6),
 ]  # fmt: skip
-JSON_WORDS = [
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b":",
-    b'"',
-    b"-1",
-    b"null",
-    b"true",
-    b"NaN",
-    b"1e9",
-    b"18446744073709551616",
-]
+JSON_WORDS = [*(bytes([code]) for code in b'{}[],:"'), b"-1", b"null", b"true", b"NaN", b"1e9", b"18446744073709551616"]
 NPY_WORDS = [b"'|O'", b"'<f8'", b"True", b"(", b")", b",", b"-1", b"'shape'", b"9223372036854775807", b"'>i2'"]
-Mutate = Callable[[random.Random, bytes], bytes]
 
 
 def scramble(draw: random.Random, data: bytes, words: list[bytes]) -> bytes:
@@ -107,17 +74,21 @@ def seeds(reader: str) -> list[Any]:
     tree, small = make["training_tree"](), {"a": make["Tensor"](np.ones((2, 3), np.float32))}
     arrays = {**make["arrays"](), "f": np.asfortranarray(np.ones((2, 3))), "k": np.ones((2, 3, 4)).transpose(1, 0, 2)}
     if reader == "pth-zip":
-        return [make["pth_zip_members"](value, protocol=protocol) for value in (tree, small) for protocol in (2, 4)]
+        made = [make["pth_zip_members"](value, protocol=protocol) for value in (tree, small) for protocol in (2, 4)]
+        return [*made, {"archive/data.pkl": make["python2_pickle"]()}]
     if reader == "npz":
-        import io
-
         archive = zipfile.ZipFile(io.BytesIO(make["npz"](arrays)))
         return [{info.filename: archive.read(info) for info in archive.infolist()}]
     if reader == "pth-legacy":
-        return [make["pth_legacy"](tree), make["pth_legacy"](small)]
+        return [
+            make["pth_legacy"](tree),
+            make["pth_legacy"](small),
+            make["pth_legacy_of_pickle"](make["python2_pickle"]()),
+        ]
     if reader == "pdparams":
         nested = {"model": arrays, "StructuredToParameterName@@": {"a": "b"}, "best": np.float32(1)}
-        return [pickle.dumps(value, protocol) for value in (arrays, nested) for protocol in (2, 3, 4, 5)]
+        made = [pickle.dumps(value, protocol) for value in (arrays, nested) for protocol in (2, 3, 4, 5)]
+        return [*made, make["python2_pickle"]()]
     header = {
         "__metadata__": {"format": "pt", "é": "\n"},
         "b": {"dtype": "BF16", "shape": [2], "data_offsets": [8, 12]},
@@ -143,6 +114,7 @@ def mutated(draw: random.Random, reader: str, seed: Any) -> bytes:
             members[name] = scramble(draw, members[name], words)
         method = zipfile.ZIP_DEFLATED if reader == "npz" and draw.random() < 0.5 else zipfile.ZIP_STORED
         data: bytes = make["zipped"](members, method)
+        data = make["with_zip64"](data) if draw.random() < 0.3 else data
         return data if draw.random() < 0.7 else _scramble_zip(draw, data)
     return scramble(draw, seed, PICKLE_WORDS)
 

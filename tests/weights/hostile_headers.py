@@ -98,6 +98,8 @@ def safetensors() -> dict[str, Callable[[], bytes]]:
         "an entry is a number": text('{"a":1}'),
         "an entry is null": text('{"a":null}'),
         "an entry is a list": text('{"a":[]}'),
+        "name of two lines": text(f'{{"a\\nb":{good}}}'),
+        "name of a lone surrogate": text(f'{{"\\ud800":{good}}}'),
         "name of 600 letters": lambda: make.safetensors(
             {"x" * 600: {"dtype": "F32", "shape": [12], "data_offsets": [0, 48]}}, data
         ),

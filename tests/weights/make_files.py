@@ -126,6 +126,28 @@ def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
     return file.getvalue()
 
 
+def with_zip64(data: bytes) -> bytes:
+    """The archive with the first member's sizes and offset in a zip64 field, as beyond 4 GB."""
+    at, end = data.index(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    entry = bytearray(data[at : at + 46])
+    packed, size = struct.unpack_from("<2L", entry, 20)
+    field = struct.pack("<2H3Q", 1, 24, size, packed, struct.unpack_from("<L", entry, 42)[0])
+    entry[20:28] = b"\xff" * 8
+    entry[42:46] = b"\xff" * 4
+    name_length = struct.unpack_from("<H", entry, 28)[0]
+    entry[30:32] = struct.pack("<H", len(field))
+    tail = bytearray(data[end:])
+    tail[12:16] = struct.pack("<L", struct.unpack_from("<L", tail, 12)[0] + len(field))
+    name_end = at + 46 + name_length
+    return data[:at] + bytes(entry) + data[at + 46 : name_end] + field + data[name_end:end] + bytes(tail)
+
+
+def python2_pickle() -> bytes:
+    """``OrderedDict(a=1, b=5000000000)`` as Python 2 writes it."""
+    items = b"]q\x02(U\x01aK\x01ea]q\x03(T\x01\x00\x00\x00bI5000000000\nea"
+    return b"\x80\x02ccollections\nOrderedDict\nq\x00]q\x01" + items + b"\x85R."
+
+
 def pth_zip_members(
     value: Any, root: str = "archive", byteorder: str = "little", protocol: int = 2
 ) -> dict[str, bytes]:

@@ -69,9 +69,7 @@ def test_torch_training_checkpoint(saved, kind):
 
 def test_python2_pickles(saved):
     """Python 2 wrote texts as byte strings, large integers as text and an OrderedDict with its items."""
-    items = b"]q\x02(U\x01aK\x01ea]q\x03(T\x01\x00\x00\x00bI5000000000\nea"
-    data = b"\x80\x02ccollections\nOrderedDict\nq\x00]q\x01" + items + b"\x85R."
-    with open_checkpoint(saved(make.pth_zip_of_pickle(data))) as found:
+    with open_checkpoint(saved(make.pth_zip_of_pickle(make.python2_pickle()))) as found:
         assert found.tree == {"a": 1, "b": 5_000_000_000}
 
 
@@ -84,6 +82,12 @@ def test_npz(saved, compressed):
     with open_checkpoint(saved(make.npz(arrays, compressed))) as found:
         assert found.format == "npz"
         check_arrays(found.tree, {**arrays, "big": arrays["weight"]})
+
+
+def test_zip64(saved):
+    arrays = {"a": np.arange(6.0), "b": np.ones(2)}
+    with open_checkpoint(saved(make.with_zip64(make.npz(arrays)))) as found:
+        check_arrays(found.tree, arrays)
 
 
 def test_npz_bfloat16_of_jax(saved):
