@@ -17,6 +17,7 @@ from paddle_cait.data.sources import open_source
 from paddle_cait.data.transforms import eval_transform
 from paddle_cait.engine.diagnose import ENOUGH, diagnose
 from paddle_cait.engine.metrics import Rows, score
+from paddle_cait.engine.processes import barrier, gather, join_processes
 from paddle_cait.engine.progress import Failed, Progress
 from paddle_cait.engine.verdict import Verdict, judge
 from paddle_cait.errors import PaddleCaitError
@@ -112,14 +113,14 @@ def evaluate(
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
     if isinstance(dataset, (str, os.PathLike)):
         dataset = ImageDataset(open_source(dataset, num_classes=model.num_classes), eval_transform(model))
-    rank, world = _join_processes()
+    rank, world = join_processes()
     wanted = _spread(len(dataset), limit)
     progress = Progress(progress_dir, _identity(model, dataset, wanted)) if progress_dir is not None else None
     if progress and rank == 0:
         progress.begin(resume)
-    _barrier(world)
+    barrier(world)
     done, failed = progress.read() if progress else (Rows.empty(), [])
-    _barrier(world)  # nobody writes before everybody has read
+    barrier(world)  # nobody writes before everybody has read
     if progress:
         progress.open_log(rank)
     seen = {*done.index.tolist(), *(index for index, _ in failed)}
@@ -154,7 +155,7 @@ def evaluate(
         if progress:
             progress.close()
     seconds = time.perf_counter() - started
-    gathered = _gather((Rows.join(new), new_failed, notes), world)
+    gathered = gather((Rows.join(new), new_failed, notes), world)
     rows = Rows.join([done, *(part for part, _, _ in gathered)])
     failed = sorted([*failed, *(item for _, items, _ in gathered for item in items)])
     _check_complete(rows, failed, wanted)
@@ -281,32 +282,3 @@ def _preprocess(dataset: Any) -> Preprocess | None:
 
 def _backend(dataset: Any) -> str | None:
     return getattr(getattr(dataset, "transform", None), "backend", None)
-
-
-def _join_processes() -> tuple[int, int]:
-    """(rank, number of processes) of ``paddle.distributed.launch``; (0, 1) without it."""
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) < 2:
-        return 0, 1
-    import paddle.distributed as dist
-
-    if not dist.is_initialized():
-        dist.init_parallel_env()
-    return dist.get_rank(), dist.get_world_size()
-
-
-def _barrier(world: int) -> None:
-    if world > 1:
-        import paddle.distributed as dist
-
-        dist.barrier()
-
-
-def _gather(item: Any, world: int) -> list[Any]:
-    """Every process's ``item``, in order of rank, in every process."""
-    if world == 1:
-        return [item]
-    import paddle.distributed as dist
-
-    items: list[Any] = []
-    dist.all_gather_object(items, item)
-    return items
