@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait.factory import create_model
-from paddle_cait.files import PathLike, sha256_file
+from paddle_cait.files import PathLike
 from paddle_cait.presets import Preset
 from paddle_cait.versions import versions
+from paddle_cait.weights.apply import complete
 from paddle_cait.weights.plan import LoadReport, ModelSpec, make_plan
 from paddle_cait.weights.readers import open_checkpoint
 from paddle_cait.weights.store import check_output, store
@@ -52,7 +53,7 @@ def convert(
         spec = spec.exact()
         plan = make_plan(spec, checkpoint, entry)
         report = plan.report
-        report.sha256 = sha256_file(source)
+        complete(report, spec, source)
         store(plan, spec, output, layout, dtype, _provenance(Path(source), report))
     return report
 

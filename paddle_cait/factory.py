@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from paddle import nn
 
 # family -> (module, class); imported when first built, so that naming a model never loads paddle.
-FAMILIES = {"cait": ("paddle_cait.models.cait", "CaiT")}
+FAMILIES = {
+    "cait": ("paddle_cait.models.cait", "CaiT"),
+    "deit": ("paddle_cait.models.deit", "DeiT"),
+    "deit3": ("paddle_cait.models.deit", "DeiT3"),
+    "dino": ("paddle_cait.models.dino", "Dino"),
+    "dinov2": ("paddle_cait.models.dino", "DinoV2"),
+    "vit": ("paddle_cait.models.vit", "VisionTransformer"),
+    "vit_hybrid": ("paddle_cait.models.vit", "VisionTransformer"),
+}
 
 
 def create_model(
@@ -44,6 +52,8 @@ def create_model(
     arch = {**preset.arch, **overrides}
     if num_classes is not None:
         arch["num_classes"] = num_classes
+        if num_classes != preset.num_classes and "representation_size" not in overrides:
+            arch.pop("representation_size", None)  # a new classifier sits on the class token, as in Google's code
     if img_size is not None:
         arch["img_size"] = img_size
     try:

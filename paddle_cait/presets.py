@@ -7,38 +7,62 @@ first tag of the model in its file.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import fnmatch
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from paddle_cait.errors import PresetError
 from paddle_cait.files import PathLike
+from paddle_cait.yaml_files import build, merge, read_yaml, take
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash")
 
 # What a model class of each family takes from `arch`: name -> (type, required). One row a keyword of the class.
-ARCH_FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
+_VIT: dict[str, tuple[Any, bool]] = {
+    "img_size": (int, True),
+    "patch_size": (int, True),
+    "in_chans": (int, False),
+    "num_classes": (int, True),
+    "embed_dim": (int, True),
+    "depth": (int, True),
+    "num_heads": (int, True),
+    "mlp_ratio": (float, True),
+    "act": (str, False),
+    "resample": (str, False),
+}
+ARCH_FIELDS: dict[str, dict[str, tuple[Any, bool]]] = {
     "cait": {
-        "img_size": (int, True),
-        "patch_size": (int, True),
-        "in_chans": (int, False),
-        "num_classes": (int, True),
-        "embed_dim": (int, True),
-        "depth": (int, True),
-        "num_heads": (int, True),
-        "mlp_ratio": (float, True),
+        **{key: kind for key, kind in _VIT.items() if key not in ("act", "resample")},
         "depth_token_only": (int, True),
         "mlp_ratio_token_only": (float, True),
         "init_values": (float, True),
     },
+    "vit": {**_VIT, "representation_size": (int, False)},
+    "vit_hybrid": {
+        **_VIT,
+        "representation_size": (int, False),
+        "backbone_layers": ((int, ...), True),
+        "constants": (str, True),
+    },
+    "deit": {**_VIT, "distilled": (bool, False), "head_dist": (bool, False)},
+    "deit3": {**_VIT, "init_values": (float, True)},
+    "dino": _VIT,
+    "dinov2": {**_VIT, "init_values": (float, True), "num_register_tokens": (int, False), "ffn": (str, False)},
+}
+PROTOCOLS = ("classifier", "knn", "linear")
+
+# The other labelled sets on which timm measured the same files: name -> (images, timm's table).
+OTHER_SETS = {
+    "ImageNet-ReaL": (46837, "results-imagenet-real.csv"),
+    "ImageNetV2": (10000, "results-imagenetv2-matched-frequency.csv"),
+    "ImageNet-A": (7500, "results-imagenet-a.csv"),
+    "ImageNet-R": (30000, "results-imagenet-r.csv"),
+    "ImageNet-Sketch": (50889, "results-sketch.csv"),
 }
 
 
@@ -71,7 +95,9 @@ class Published:
     """An accuracy somebody published for these weights, with everything needed to compare with it.
 
     ``top1`` and ``top5`` are percentages over ``n`` images under ``preprocess``; a measurement within ``tolerance``
-    points of ``top1`` agrees with it, for the reason given in ``tolerance_reason``.
+    points of ``top1`` agrees with it, for the reason given in ``tolerance_reason``. ``protocol``: how a class was
+    chosen: by the model's ``classifier``, by nearest neighbours (``knn``), or by a ``linear`` layer on features.
+    ``dataset``: the labelled images; ``ILSVRC2012`` is the validation set.
     """
 
     top1: float
@@ -81,6 +107,12 @@ class Published:
     tolerance_reason: str
     top5: float | None = None
     n: int = 50000
+    protocol: str = "classifier"
+    dataset: str = "ILSVRC2012"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise PresetError(f"protocol is {self.protocol!r}, expected one of {', '.join(PROTOCOLS)}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +128,11 @@ class CheckpointSource:
 
 @dataclass(frozen=True)
 class Preset:
-    """One set of weights: see the fields' classes. ``arch`` holds the model class's keywords."""
+    """One set of weights: see the fields' classes. ``arch`` holds the model class's keywords.
+
+    ``preprocess`` is what the weights' authors evaluate with, ``preprocess_timm`` what timm does where that differs;
+    each published number says which one it belongs to.
+    """
 
     name: str
     tag: str
@@ -110,6 +146,7 @@ class Preset:
     published: Published | None = None
     also_published: tuple[Published, ...] = ()
     checkpoint: CheckpointSource | None = None
+    preprocess_timm: Preprocess | None = None
 
     @property
     def full_name(self) -> str:
@@ -118,6 +155,20 @@ class Preset:
     @property
     def num_classes(self) -> int:
         return int(self.arch["num_classes"])
+
+    @property
+    def settings(self) -> dict[str, Preprocess]:
+        """The named ways to prepare images: ``official`` and ``timm``, which may be one."""
+        return {"official": self.preprocess, "timm": self.preprocess_timm or self.preprocess}
+
+    def number(
+        self, preprocess: Preprocess | None = None, protocol: str = "classifier", dataset: str = "ILSVRC2012"
+    ) -> Published | None:
+        """The number to compare with: of this protocol and these images, under ``preprocess`` if there is one."""
+        numbers = [self.published, *self.also_published] if self.published else [*self.also_published]
+        fitting = [n for n in numbers if (n.protocol, n.dataset) == (protocol, dataset)]
+        like = [n for n in fitting if n.preprocess == preprocess]
+        return next(iter(like or fitting), None)
 
 
 def list_models(pattern: str = "*", preset_file: PathLike | None = None) -> list[str]:
@@ -161,20 +212,10 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def read_yaml(path: PathLike) -> Any:
-    """A YAML file's content; a duplicate key, a syntax error or a missing file is a :class:`PresetError`."""
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
-        raise PresetError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
 def read_preset_file(path: PathLike) -> dict[str, Preset]:
     """All presets of one file, by full name. Any departure from the schema names the file and the preset."""
     content = read_yaml(path)
-    top = _take(content, str(path), {"family": str, "licence": str, "paper": str, "defaults": dict, "models": dict})
+    top = take(content, str(path), {"family": str, "licence": str, "paper": str, "defaults": dict, "models": dict})
     if top["family"] not in ARCH_FIELDS:
         raise PresetError(f"{path}: family is {top['family']!r}, expected one of {', '.join(ARCH_FIELDS)}")
     presets = {}
@@ -187,37 +228,30 @@ def read_preset_file(path: PathLike) -> dict[str, Preset]:
             where = f"{path}: {name}.{tag}"
             if not isinstance(entry, dict):
                 raise PresetError(f"{where}: is {entry!r}, expected a mapping")
-            merged = _merge(_merge(top["defaults"], shared), entry)
+            merged = merge(merge(top["defaults"], shared), entry)
             preset = _preset(merged, where, str(name), str(tag), top, Path(path).stem)
             presets[preset.full_name] = preset
     return presets
 
 
 def _preset(entry: dict[str, Any], where: str, name: str, tag: str, top: dict[str, Any], stem: str) -> Preset:
-    fields = _take(
+    fields = take(
         entry,
         where,
         {"arch": dict, "num_params": int, "preprocess": dict},
         {
+            "preprocess_timm": dict,
             "published": dict,
             "also_published": list,
+            "other_sets": dict,
             "checkpoint": dict,
             "licence": str,
             "paper": str,
             "tolerance": dict,
         },
     )
-    preprocess = _build(Preprocess, fields["preprocess"], f"{where}: preprocess")
-    tolerance = fields.get("tolerance", {})
-
-    def published(number: Any, at: str) -> Published:
-        if not isinstance(number, dict):
-            raise PresetError(f"{at}: is {number!r}, expected a mapping")
-        own = _merge(fields["preprocess"], number.get("preprocess", {}))
-        rest = {"tolerance": tolerance.get("points"), "tolerance_reason": tolerance.get("reason"), **number}
-        rest = {key: value for key, value in rest.items() if value is not None}
-        return _build(Published, {**rest, "preprocess": _build(Preprocess, own, f"{at}: preprocess")}, at)
-
+    settings = _settings(fields, where)
+    numbers = _Numbers(settings, fields.get("tolerance", {}))
     return Preset(
         name=name,
         tag=tag,
@@ -225,92 +259,69 @@ def _preset(entry: dict[str, Any], where: str, name: str, tag: str, top: dict[st
         collection=stem,
         arch=_arch(fields["arch"], top["family"], where),
         num_params=fields["num_params"],
-        preprocess=preprocess,
+        preprocess=settings["official"],
+        preprocess_timm=settings.get("timm"),
         licence=fields.get("licence", top["licence"]),
         paper=fields.get("paper", top["paper"]),
-        published=published(fields["published"], f"{where}: published") if "published" in fields else None,
-        also_published=tuple(
-            published(number, f"{where}: also_published[{i}]")
-            for i, number in enumerate(fields.get("also_published", []))
+        published=numbers.read(fields["published"], f"{where}: published") if "published" in fields else None,
+        also_published=(
+            *(
+                numbers.read(number, f"{where}: also_published[{i}]")
+                for i, number in enumerate(fields.get("also_published", []))
+            ),
+            *numbers.other_sets(fields.get("other_sets", {}), f"{where}: other_sets"),
         ),
-        checkpoint=_build(CheckpointSource, fields["checkpoint"], f"{where}: checkpoint")
+        checkpoint=build(CheckpointSource, fields["checkpoint"], f"{where}: checkpoint")
         if "checkpoint" in fields
         else None,
     )
+
+
+def _settings(fields: dict[str, Any], where: str) -> dict[str, Preprocess]:
+    settings = {"official": build(Preprocess, fields["preprocess"], f"{where}: preprocess")}
+    if "preprocess_timm" in fields:
+        other = merge(fields["preprocess"], fields["preprocess_timm"])
+        settings["timm"] = build(Preprocess, other, f"{where}: preprocess_timm")
+    return settings
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Reads published numbers; ``preprocess`` of one is a setting's name, or what differs from the official one."""
+
+    settings: dict[str, Preprocess]
+    tolerance: dict[str, Any]
+
+    def read(self, number: Any, where: str) -> Published:
+        if not isinstance(number, dict):
+            raise PresetError(f"{where}: is {number!r}, expected a mapping")
+        own = number.get("preprocess", "official")
+        if isinstance(own, dict):
+            official = {key: getattr(self.settings["official"], key) for key in Preprocess.__dataclass_fields__}
+            preprocess = build(Preprocess, merge(official, own), f"{where}: preprocess")
+        elif own in self.settings:
+            preprocess = self.settings[own]
+        else:
+            raise PresetError(f"{where}: preprocess is {own!r}, expected a mapping or {' or '.join(self.settings)}")
+        values = {"tolerance": self.tolerance.get("points"), "tolerance_reason": self.tolerance.get("reason"), **number}
+        values = {key: value for key, value in values.items() if value is not None}
+        return build(Published, {**values, "preprocess": preprocess}, where, Preprocess=Preprocess)
+
+    def other_sets(self, numbers: dict[str, Any], where: str) -> Iterator[Published]:
+        """``NAME: [top1, top5]`` of :data:`OTHER_SETS`, measured by timm under its own preprocessing."""
+        known: dict[str, Any] = dict.fromkeys(OTHER_SETS, (float, float))
+        for dataset, (top1, top5) in take(numbers, where, {}, known).items():
+            n, table = OTHER_SETS[dataset]
+            number = {"top1": top1, "top5": top5, "dataset": dataset, "n": n, "source": f"timm results/{table}"}
+            setting = "timm" if "timm" in self.settings else "official"
+            yield self.read({**number, "preprocess": setting}, f"{where}: {dataset}")
 
 
 def _arch(values: dict[str, Any], family: str, where: str) -> dict[str, Any]:
     table = ARCH_FIELDS[family]
     required = {key: kind for key, (kind, needed) in table.items() if needed}
     optional = {key: kind for key, (kind, needed) in table.items() if not needed}
-    return _take(values, f"{where}: arch", required, optional)
-
-
-def _build(cls: Any, values: Any, where: str) -> Any:
-    """A dataclass from a mapping, checked field by field."""
-    required: dict[str, Any] = {}
-    optional: dict[str, Any] = {}
-    for spec in dataclasses.fields(cls):
-        needed = spec.default is dataclasses.MISSING
-        (required if needed else optional)[spec.name] = _FIELD_TYPES[str(spec.type)]
-    try:
-        return cls(**_take(values, where, required, optional))
-    except PresetError as error:
-        raise PresetError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
-
-
-# Annotations are strings here (postponed evaluation); the few that occur, with how a YAML value becomes one.
-_FIELD_TYPES: dict[str, Any] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "float | None": float,
-    "str | None": str,
-    "Preprocess": Preprocess,
-    "tuple[float, float, float]": (float, float, float),
-    "tuple[str, ...]": (str, ...),
-}
-
-
-def _take(
-    values: Any, where: str, required: Mapping[str, Any], optional: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """``values`` with every key known, every required one there, and each value of its type."""
-    if not isinstance(values, dict):
-        raise PresetError(f"{where}: is {values!r}, expected a mapping")
-    known = {**required, **(optional or {})}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise PresetError(f"{where}: unknown key {key!r}: {hint}")
-    for key in required:
-        if key not in values:
-            raise PresetError(f"{where}: {key!r} is missing")
-    return {key: _typed(value, known[key], f"{where}: {key}") for key, value in values.items()}
-
-
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, tuple):
-        length = None if kind[1] is ... else len(kind)
-        if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
-            raise PresetError(f"{where}: is {value!r}, expected a list of {length or 'some'} {kind[0].__name__}s")
-        return tuple(_typed(item, kind[0], where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        hint = " (YAML reads 1e-5 as text: write 1.0e-5)" if kind is float and isinstance(value, str) else ""
-        raise PresetError(f"{where}: is {value!r}, expected {kind.__name__}{hint}")
-    return value
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``base``; nested mappings are merged key by key."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+    return take(values, f"{where}: arch", required, optional)
 
 
 @functools.cache
@@ -323,18 +334,3 @@ def _packaged() -> dict[str, Preset]:
 
 def _all_presets(preset_file: PathLike | None) -> dict[str, Preset]:
     return {**read_preset_file(preset_file), **_packaged()} if preset_file else _packaged()
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """yaml.SafeLoader that refuses a key given twice, where plain YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)

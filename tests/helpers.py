@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 sys.path.insert(0, str(GOLDEN))
 
-from draw import SHRUNK, draw_state, images  # noqa: E402
+from draw import SHRUNK, SHRUNK_FAMILIES, SHRUNK_VIT, draw_state, images  # noqa: E402
 
 __all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "preset", "run"]
 
 PRESET = """
-family: cait
+family: {family}
 licence: Apache-2.0
 paper: https://arxiv.org/abs/2103.17239
 defaults:
@@ -40,13 +40,17 @@ models:
 """
 
 
-def preset(folder: Path, name: str = "tiny", **changes: Any) -> Preset:
-    """A shrunk CaiT's preset, through a real YAML file (kept at folder/presets.yaml)."""
-    arch = {**SHRUNK, **changes}
-    flow = "{" + ", ".join(f"{k}: {v}" if v != 1e-5 else f"{k}: 1.0e-5" for k, v in arch.items()) + "}"
+def preset(folder: Path, name: str = "tiny", family: str = "cait", **changes: Any) -> Preset:
+    """A shrunk model's preset, through a real YAML file (kept at folder/presets.yaml)."""
+    arch = {**(SHRUNK if family == "cait" else {**SHRUNK_VIT, **SHRUNK_FAMILIES[family]}), **changes}
     path = folder / "presets.yaml"
-    path.write_text(PRESET.format(name=name, arch=flow, img_size=arch["img_size"]))
+    flow = "{" + ", ".join(f"{k}: {_yaml(v)}" for k, v in arch.items()) + "}"
+    path.write_text(PRESET.format(family=family, name=name, arch=flow, img_size=arch["img_size"]))
     return next(iter(read_preset_file(path).values()))
+
+
+def _yaml(value: Any) -> str:
+    return "1.0e-5" if value == 1e-5 else str(value).lower()  # YAML reads 1e-05 as text
 
 
 def official_shapes(chosen: Preset) -> dict[str, tuple[int, ...]]:

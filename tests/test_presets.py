@@ -10,7 +10,7 @@ import yaml
 from helpers import preset
 
 import paddle_cait as pc
-from paddle_cait import presets
+from paddle_cait import yaml_files
 from paddle_cait.presets import config_dir, list_presets, read_preset_file
 
 CAIT = ["cait_xxs24_224", "cait_xxs24_384", "cait_xxs36_224", "cait_xxs36_384", "cait_xs24_384"]
@@ -21,7 +21,7 @@ def test_every_yaml_on_disk_is_loaded():
     files = sorted(config_dir().rglob("*.yaml"))
     assert files
     for path in files:
-        assert presets.read_yaml(path), path
+        assert yaml_files.read_yaml(path), path
     collections = {path.stem for path in (config_dir() / "models").glob("*.yaml")}
     assert {p.collection for p in list_presets()} == collections
 

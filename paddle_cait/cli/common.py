@@ -13,8 +13,8 @@ import yaml
 
 from paddle_cait.errors import ConfigError
 from paddle_cait.files import write_atomic
-from paddle_cait.presets import read_yaml
 from paddle_cait.versions import versions
+from paddle_cait.yaml_files import read_yaml
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:

@@ -16,23 +16,37 @@ Size = Union[int, tuple[int, int]]
 class PatchEmbed(nn.Layer):
     """[B, in_chans, H, W] -> [B, (H/p)*(W/p), dim]; parameter ``proj``.
 
-    ``grid`` is (H/p, W/p). Raises :class:`PaddleCaitError` for a size that the patch does not divide.
+    ``grid`` is (H/p, W/p). A hybrid's ``backbone`` (layer, its channels, its stride) comes before ``proj``, whose
+    patches are then ``patch_size`` of its pixels: p is ``patch_size`` times the stride.
+    Raises :class:`PaddleCaitError` for a size that p does not divide.
     """
 
-    def __init__(self, img_size: Size, patch_size: int, in_chans: int, dim: int) -> None:
+    def __init__(
+        self,
+        img_size: Size,
+        patch_size: int,
+        in_chans: int,
+        dim: int,
+        backbone: tuple[nn.Layer, int, int] | None = None,
+    ) -> None:
         super().__init__()
+        layer, channels, stride = backbone or (None, in_chans, 1)
+        self.backbone: nn.Layer | None = layer
+        step = patch_size * stride
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if height < patch_size or width < patch_size or height % patch_size or width % patch_size:
-            raise PaddleCaitError(f"img_size is {height}x{width}, expected multiples of the patch size {patch_size}")
+        if height < step or width < step or height % step or width % step:
+            raise PaddleCaitError(f"img_size is {height}x{width}, expected multiples of the patch size {step}")
         self.img_size = (height, width)
-        self.grid = (height // patch_size, width // patch_size)
+        self.grid = (height // step, width // step)
         self.num_patches = self.grid[0] * self.grid[1]
-        self.proj = init.conv(in_chans, dim, patch_size, patch_size)
+        self.proj = init.conv(channels, dim, patch_size, patch_size)
         self._expected = [in_chans, height, width]
 
     def forward(self, x: Tensor) -> Tensor:
         if paddle.in_dynamic_mode():
             self._check(x)
+        if self.backbone is not None:
+            x = self.backbone(x)
         return self.proj(x).flatten(2).transpose([0, 2, 1])
 
     @paddle.jit.not_to_static

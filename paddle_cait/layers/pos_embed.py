@@ -1,20 +1,103 @@
-"""Position tables at another image size."""
+"""Position tables at another image size: every rule in use is one matrix for each axis.
+
+A rule has its author's name because the results differ: by 0.03 on values up to 0.2 between DINO's and DeiT's.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Callable
+
 import numpy as np
-import paddle
-import paddle.nn.functional as F
+
+Grid = tuple[int, int]
 
 
-def resample_bicubic(table: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """A table [1, source h*w, C] at another grid -> [1, target h*w, C], float32.
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys's cubic convolution kernel."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
-    DeiT's and CaiT's rule (facebookresearch/deit main.py): bicubic by target size, half-pixel centres, no antialias.
-    """
-    channels = table.shape[-1]
-    with paddle.no_grad():
-        image = paddle.to_tensor(np.asarray(table, np.float32), place=paddle.CPUPlace())
-        image = image.reshape([1, *source, channels]).transpose([0, 3, 1, 2])
-        image = F.interpolate(image, size=list(target), mode="bicubic", align_corners=False)
-        return image.flatten(2).transpose([0, 2, 1]).numpy()
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(0.0, 1 - np.abs(x))
+
+
+def _pytorch_bicubic(x: np.ndarray) -> np.ndarray:
+    return _cubic(x, -0.75)
+
+
+def _interpolate(source: np.ndarray, old: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """[new, old] weights of the four neighbours of each ``source`` coordinate; outside, the border repeats."""
+    first = np.floor(source).astype(int) - 1
+    weights = np.zeros((len(source), old))
+    for tap in range(4):
+        index = first + tap
+        np.add.at(weights, (np.arange(len(source)), np.clip(index, 0, old - 1)), kernel(source - index))
+    return weights
+
+
+def _centres(old: int, new: int, step: float) -> np.ndarray:
+    """Where the new pixels' centres lie among the old ones, ``step`` old pixels apart."""
+    return (np.arange(new) + 0.5) * step - 0.5
+
+
+def _deit(old: int, new: int) -> np.ndarray:
+    return _interpolate(_centres(old, new, old / new), old, _pytorch_bicubic)
+
+
+def _dino(old: int, new: int) -> np.ndarray:
+    # The authors pass scale_factor=(new + 0.1) / old, and PyTorch samples at that step.
+    return _interpolate(_centres(old, new, old / (new + 0.1)), old, _pytorch_bicubic)
+
+
+def _timm_npz(old: int, new: int) -> np.ndarray:
+    return _interpolate(np.maximum(_centres(old, new, old / new), 0.0), old, _triangle)
+
+
+def _google(old: int, new: int) -> np.ndarray:
+    return _interpolate(np.arange(new) * ((old - 1) / max(new - 1, 1)), old, _triangle)
+
+
+def _timm(old: int, new: int) -> np.ndarray:
+    """Antialiased: when shrinking, the kernel widens to the new step. PyTorch takes Pillow's kernel (a = -0.5) here."""
+    step = old / new
+    widen = max(step, 1.0)
+    centres = (np.arange(new)[:, None] + 0.5) * step
+    low = np.maximum((centres - 2 * widen + 0.5).astype(int), 0)
+    high = np.minimum((centres + 2 * widen + 0.5).astype(int), old)
+    index = np.arange(old)[None, :]
+    weights = np.where((index >= low) & (index < high), _cubic((index - centres + 0.5) / widen, -0.5), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+# name -> (old side, new side) -> [new, old] weights along one axis
+RULES: dict[str, Callable[[int, int], np.ndarray]] = {
+    "deit": _deit,  # facebookresearch/deit main.py: bicubic to the target size, no antialias (CaiT too)
+    "dino": _dino,  # facebookresearch/dino and dinov2: bicubic, 0.1 added to the target size
+    "google": _google,  # vision_transformer: scipy.ndimage.zoom(order=1), linear with corners aligned
+    "timm": _timm,  # timm, and DINOv2 with registers: antialiased bicubic
+    "timm_npz": _timm_npz,  # timm when it reads Google's .npz: bilinear
+}
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """How a model's table [1, prefix + h*w, C] follows its image size. The ``prefix`` entries have no place."""
+
+    rule: str
+    prefix: int
+    grid: Grid
+
+    def resample(self, table: np.ndarray, source: Grid) -> np.ndarray:
+        """A table over the grid ``source`` -> float32 table over this model's grid."""
+        if source == self.grid:
+            return table
+        rule = RULES[self.rule]
+        rows, columns = rule(source[0], self.grid[0]), rule(source[1], self.grid[1])
+        old = table[0, self.prefix :].reshape(*source, -1).astype(np.float64)
+        new = np.einsum("ij,jkc,lk->ilc", rows, old, columns, optimize=True)
+        new = new.reshape(1, -1, table.shape[-1]).astype(np.float32)
+        return np.concatenate([table[:, : self.prefix], new], axis=1)

@@ -14,9 +14,6 @@ Shapes: B images, N patch tokens, C channels, H heads, D = C/H channels a head.
 
 from __future__ import annotations
 
-from typing import Callable
-
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -26,7 +23,7 @@ from paddle_cait.layers import init
 from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import PatchEmbed, Size
-from paddle_cait.layers.pos_embed import resample_bicubic
+from paddle_cait.layers.pos_embed import PositionTable
 
 EPSILON = 1e-6
 
@@ -210,6 +207,6 @@ class CaiT(nn.Layer):
         """Patches along height and width."""
         return self.patch_embed.grid
 
-    def resample_rules(self) -> dict[str, Callable[[np.ndarray, tuple[int, int]], np.ndarray]]:
-        """Tables that depend on the image size: name -> (table of a file, its grid) -> table for this model's grid."""
-        return {"pos_embed": lambda table, source: resample_bicubic(table, source, self.grid)}
+    def position_tables(self) -> dict[str, PositionTable]:
+        """Tables that depend on the image size, by parameter name."""
+        return {"pos_embed": PositionTable("deit", 0, self.grid)}

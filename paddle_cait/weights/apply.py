@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paddle_cait.files import PathLike, sha256_file
+from paddle_cait.weights.origin import origin_note
 from paddle_cait.weights.plan import LoadReport, ModelSpec, Step, make_plan
 from paddle_cait.weights.readers import open_checkpoint
 from paddle_cait.weights.tensors import as_float32
 
 if TYPE_CHECKING:
     from paddle import nn
+
+log = logging.getLogger("paddle_cait")
 
 
 def load_weights(model: nn.Layer, path: PathLike, *, entry: str | None = None) -> LoadReport:
@@ -35,9 +39,18 @@ def load_weights(model: nn.Layer, path: PathLike, *, entry: str | None = None) -
         targets = model.state_dict()
         for name, step in plan.steps.items():
             targets[name].set_value(_value(spec, name, step))
-    plan.report.sha256 = sha256_file(path)
+    complete(plan.report, spec, path)
     model.load_report = plan.report
     return plan.report
+
+
+def complete(report: LoadReport, spec: ModelSpec, path: PathLike) -> None:
+    """What a report says of the file itself: its hash, and whether it is known as another preset's. Logs the notes."""
+    report.sha256 = sha256_file(path)
+    note = origin_note(path, report.sha256, spec.preset)
+    report.notes.extend([note] if note else [])
+    for line in report.notes:
+        log.warning("%s: %s", path, line)
 
 
 def _value(spec: ModelSpec, name: str, step: Step) -> np.ndarray:
@@ -45,5 +58,5 @@ def _value(spec: ModelSpec, name: str, step: Step) -> np.ndarray:
     if step.transpose:
         value = value.T
     if step.source_grid is not None:
-        value = spec.resample[name](value, step.source_grid)
+        value = spec.tables[name].resample(value, step.source_grid)
     return np.ascontiguousarray(value)

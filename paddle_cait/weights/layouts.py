@@ -1,47 +1,157 @@
-"""Key layouts: whose names, whose orientation, what is left out and why. A layout is one row of a table.
+"""Key layouts: whose names, whose array forms, what is left out and why. A layout is one row of a table.
 
-The package's own names are the authors' (facebookresearch/deit), so most rows are short.
+The package's own names are the authors' (facebookresearch's; timm's for Google's ViT), so most rows are short.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Union
 
 from paddle_cait.errors import WeightsError
+from paddle_cait.weights.forms import Form, class_entry, conv_kernel, flat, heads_first, heads_last
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
+
+Replacement = Union[str, Callable[[re.Match], str]]
+PARTS = ("query", "key", "value", "gate", "up")  # the order in which parts are joined
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``renames``: (regex, replacement) on each key, in order. ``left_out``: (regex, reason) for other keys."""
+    """``renames``: (regex, replacement) on each key, in order. A name ``NAME#query`` is the query part of ``NAME``; a
+    name's :data:`PARTS` are joined along the output axis. ``left_out``: (regex, reason) for renamed keys without a
+    place. ``forms``: (regex, form) for arrays that are not shaped as PyTorch's. ``in_out``: whether Linear weights are
+    [in, out]; None: read it off the matrices that are not square.
+    """
 
     name: str
-    renames: tuple[tuple[str, str], ...] = ()
+    renames: tuple[tuple[str, Replacement], ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    forms: tuple[tuple[str, Form], ...] = ()
+    in_out: bool | None = None
 
     def rename(self, key: str) -> str:
         for pattern, replacement in self.renames:
             key = re.sub(pattern, replacement, key)
         return key
 
-    def reason_to_leave_out(self, key: str) -> str | None:
-        return next((reason for pattern, reason in self.left_out if re.search(pattern, key)), None)
+    def reason_to_leave_out(self, name: str) -> str | None:
+        return next((reason for pattern, reason in (*self.left_out, *LEFT_OUT) if re.search(pattern, name)), None)
+
+    def in_form(self, name: str, ref: TensorRef) -> TensorRef:
+        return next((form(ref) for pattern, form in self.forms if re.search(pattern, name)), ref)
 
 
-# The first layout that explains most keys wins. Orientation is no part of a layout: it is read off the matrices.
+# Whatever the layout.
+LEFT_OUT = ((r"^mask_token$", "serves DINOv2's pre-training alone"),)
+
+_GOOGLE: tuple[tuple[str, Replacement], ...] = (
+    (r"^(opt/target|params/img|params)/", ""),
+    (r"^cls$", "cls_token"),
+    (r"^(Transformer/posembed_input/)?pos_embedding$", "pos_embed"),
+    (r"^embedding/", "patch_embed.proj/"),
+    (r"^conv_root/", "patch_embed.backbone.stem.conv/"),
+    (r"^gn_root/", "patch_embed.backbone.stem.norm/"),
+    (
+        r"^block(\d+)/unit(\d+)/",
+        lambda found: f"patch_embed.backbone.stages.{int(found[1]) - 1}.blocks.{int(found[2]) - 1}.",
+    ),
+    (r"\.conv_proj/", ".downsample.conv/"),
+    (r"\.gn_proj/", ".downsample.norm/"),
+    (r"\.gn(\d)/", r".norm\1/"),
+    (r"^Transformer/encoder_norm/", "norm/"),
+    (r"^Transformer/encoderblock_(\d+)/", r"blocks.\1."),
+    (r"\.LayerNorm_0/", ".norm1/"),
+    (r"\.LayerNorm_[12]/", ".norm2/"),  # pre-linen modules were numbered together, later ones by kind
+    (r"\.MultiHeadDotProductAttention_[01]/(query|key|value)/(kernel|bias)$", r".attn.qkv/\2#\1"),
+    (r"\.MultiHeadDotProductAttention_[01]/out/", ".attn.proj/"),
+    (r"\.MlpBlock_[03]/Dense_0/", ".mlp.fc1/"),
+    (r"\.MlpBlock_[03]/Dense_1/", ".mlp.fc2/"),
+    (r"^pre_logits/", "pre_logits.fc/"),
+    (r"/(kernel|scale)\b", ".weight"),
+    (r"/bias\b", ".bias"),
+    (r"^head/", "head."),
+)
+_GOOGLE_NPZ = Layout(
+    "google",  # google-research/vision_transformer and big_vision
+    renames=_GOOGLE,
+    forms=(
+        (r"attn\.qkv\.(weight|bias)#", heads_last),
+        (r"attn\.proj\.weight$", heads_first),
+        (r"\.norm\d?\.(weight|bias)$", flat),
+        (r"\.conv\d?\.weight$|^patch_embed\.proj\.weight$", conv_kernel),
+    ),
+    in_out=True,
+)
+_POOLER = "Hugging Face's pooler, which this model does not have and its classifier does not use"
+_HUGGING_FACE: tuple[tuple[str, Replacement], ...] = (
+    (r"^(vit|deit|dinov2|dinov2_with_registers)\.", ""),
+    (r"^embeddings\.distillation_token$", "dist_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.", ""),
+    (r"^(encoder\.layer|layers|encoder\.layers)\.(\d+)\.", r"blocks.\2."),
+    (r"\.attention\.attention\.(query|key|value)\.(weight|bias)$", r".attn.qkv.\2#\1"),
+    (r"\.attention\.q_proj\.(weight|bias)$", r".attn.qkv.\1#query"),
+    (r"\.attention\.k_proj\.(weight|bias)$", r".attn.qkv.\1#key"),
+    (r"\.attention\.v_proj\.(weight|bias)$", r".attn.qkv.\1#value"),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.(gate|up)_proj\.(weight|bias)$", r".mlp.w12.\2#\1"),
+    (r"\.mlp\.(weights_out|down_proj)\.", ".mlp.w3."),
+    (r"^layernorm\.", "norm."),
+    (r"^(cls_)?classifier\.", "head."),
+    (r"^distillation_classifier\.", "head_dist."),
+    (r"^pooler\.dense\.", "pre_logits.fc."),
+)
+
+# The layout that explains most keys wins, the first of equals.
 LAYOUTS = (
-    Layout("official"),  # facebookresearch/deit, timm, Paddle-Image-Models, this package
-    Layout("paddlevit", renames=((r"^patch_embed\.patch_embed\.", "patch_embed.proj."),)),
+    Layout("official"),  # facebookresearch/deit, dino, dinov2; timm; Paddle-Image-Models; PaddleClas; this package
+    Layout("timm (LayerScale)", renames=((r"\.ls([12])\.gamma$", r".gamma_\1"),)),  # of DeiT III
+    Layout("timm (registers)", renames=((r"^reg_token$", "register_tokens"),), forms=((r"^pos_embed$", class_entry),)),
+    Layout(
+        "timm (SwiGLU)",  # DINOv2 ViT-g
+        renames=((r"^reg_token$", "register_tokens"), (r"\.mlp\.fc1\.", ".mlp.w12."), (r"\.mlp\.fc2\.", ".mlp.w3.")),
+        forms=((r"^pos_embed$", class_entry),),
+    ),
+    _GOOGLE_NPZ,
+    replace(_GOOGLE_NPZ, name="google (stem only)", renames=(*_GOOGLE, (r"\.backbone\.stem\.", ".backbone."))),
+    Layout("hugging face", renames=_HUGGING_FACE, left_out=((r"^pre_logits\.fc\.", _POOLER),)),
+    Layout(
+        "dino training",  # the pair of networks of facebookresearch/dino's and dinov2's training checkpoints
+        renames=((r"^backbone\.", ""), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")),
+        left_out=((r"^(dino_head|ibot_head|head)\.", "projection head, used in pre-training alone"),),
+    ),
+    Layout(
+        "paddlevit",
+        renames=(
+            (r"^patch_embed(ding)?\.patch_embed(ding)?\.", "patch_embed.proj."),
+            (r"^position_embedding$", "pos_embed"),
+            (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
+            (r"\.attn_norm\.", ".norm1."),
+            (r"\.mlp_norm\.", ".norm2."),
+            (r"\.attn\.out\.", ".attn.proj."),
+            (r"^encoder\.encoder_norm\.", "norm."),
+            (r"^classifier(_dist)?\.", r"head\1."),
+        ),
+    ),
 )
 
 # Put around every key by DistributedDataParallel and its kin.
 PREFIXES = ("module.", "_orig_mod.")
 
 # Entries of a training checkpoint that hold weights, the preferred first; the others are chosen with `entry`.
-ENTRIES = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema")
+ENTRIES = ("model", "state_dict", "model_state_dict", "teacher", "model_ema", "state_dict_ema", "ema")
+# Entries that are loaded only when asked for: the published DINO weights are the teacher's.
+ASKED_FOR = {"student": "the published weights and numbers are the teacher's"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +161,7 @@ class State:
     entry: str  # "" for a file that holds the tensors directly
     tensors: dict[str, TensorRef]
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
@@ -61,7 +172,13 @@ def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
             f"{checkpoint.path}: holds no tensors (found {_names(map(str, checkpoint.tree), 8) or 'nothing'})"
         )
     if entry is None:
-        known = [name for name in ("", *ENTRIES) if name in states] or (list(states) if len(states) == 1 else [])
+        known = [name for name in ("", *ENTRIES) if name in states]
+        known = known or [name for name in states if len(states) == 1 and name not in ASKED_FOR]
+        if not known and len(states) == 1:
+            only = next(iter(states))
+            raise WeightsError(
+                f"{checkpoint.path}: holds the {only} alone; {ASKED_FOR[only]}. To load it all the same: entry={only!r}"
+            )
         if not known:
             raise WeightsError(
                 f"{checkpoint.path}: holds several sets of weights, choose one with entry: {_names(states)}"
@@ -83,13 +200,14 @@ def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
             tensors[key] = value
         else:
             left_out[key] = f"not a tensor but {type(value).__name__}"
-    return State(entry, _without_prefix(tensors), left_out)
+    notes = (f"these are the {entry}'s weights; {ASKED_FOR[entry]}",) if entry in ASKED_FOR else ()
+    return State(entry, _without_prefix(tensors), left_out, notes)
 
 
-def choose_layout(keys: Iterable[str], wanted: Mapping[str, Any]) -> Layout:
-    """The layout under which most of ``keys`` are names of the model."""
+def choose_layout(keys: Iterable[str], is_name: Callable[[str], bool]) -> Layout:
+    """The layout under which most of ``keys`` are names (without ``#part``) that ``is_name`` knows."""
     keys = list(keys)
-    return max(LAYOUTS, key=lambda layout: sum(layout.rename(key) in wanted for key in keys))
+    return max(LAYOUTS, key=lambda layout: sum(is_name(layout.rename(key).partition("#")[0]) for key in keys))
 
 
 def _states(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

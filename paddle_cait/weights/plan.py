@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from paddle_cait.errors import WeightsError
 from paddle_cait.presets import Preset
-from paddle_cait.weights.identify import likely_presets
-from paddle_cait.weights.layouts import State, choose_layout, select_state
+from paddle_cait.weights.canonical import Canonical, canonical
+from paddle_cait.weights.identify import advice
+from paddle_cait.weights.layouts import choose_layout, select_state
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 Grid = tuple[int, int]
+
+
+class PositionTable(Protocol):
+    """What a model says of a table that depends on its image size (:mod:`paddle_cait.layers.pos_embed`)."""
+
+    rule: str
+    prefix: int
+    grid: Grid
+
+    def resample(self, table: np.ndarray, source: Grid, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -31,8 +42,9 @@ class ModelSpec:
     linear: frozenset[str]  # weights of Linear layers: [in, out] here, [out, in] in PyTorch
     classifier: tuple[str, ...]  # names of the layers that another number of classes replaces
     head_replaced: bool
-    grid: Grid | None
-    resample: dict[str, Callable[[np.ndarray, Grid], np.ndarray]]
+    backbone: bool  # the preset has no classifier: a file's is left out
+    tables: dict[str, PositionTable]
+    preset: Preset | None = None
 
     @classmethod
     def of(cls, model: nn.Layer) -> ModelSpec:
@@ -46,13 +58,14 @@ class ModelSpec:
             linear=frozenset(f"{name}.weight".lstrip(".") for name, layer in layers if isinstance(layer, nn.Linear)),
             classifier=getattr(model, "classifier", ()),
             head_replaced=preset is not None and getattr(model, "num_classes", None) != preset.num_classes,
-            grid=getattr(model, "grid", None),
-            resample=model.resample_rules() if hasattr(model, "resample_rules") else {},
+            backbone=getattr(model, "num_classes", None) == 0,
+            tables=model.position_tables() if hasattr(model, "position_tables") else {},
+            preset=preset,
         )
 
     def exact(self) -> ModelSpec:
         """The same, but nothing may be resampled and no classifier replaced: a conversion keeps what is in the file."""
-        return replace(self, head_replaced=False, resample={})
+        return replace(self, head_replaced=False, tables={})
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,8 @@ class LoadReport:
     """What became of every tensor. ``loaded`` are model names; the other two map a name to its reason.
 
     ``resized`` are loaded too, at another size; ``left_out`` are in the file and not in the model;
-    ``kept`` are in the model and not in the file (a new classifier).
+    ``kept`` are in the model and not in the file (a new classifier). ``notes`` say why these may not be the weights
+    whose numbers were published.
     """
 
     path: str
@@ -82,6 +96,7 @@ class LoadReport:
     resized: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     sha256: str = ""
 
     def summary(self) -> str:
@@ -98,7 +113,7 @@ class LoadReport:
         ):
             for reason in dict.fromkeys(group.values()):
                 lines.append(f"  {title}: {compact([n for n, r in group.items() if r == reason])}: {reason}")
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
 @dataclass(frozen=True)
@@ -111,23 +126,18 @@ class Plan:
 def make_plan(spec: ModelSpec, checkpoint: Checkpoint, entry: str | None = None) -> Plan:
     """Give every tensor of ``checkpoint`` a place. Raises :class:`WeightsError` with all that is unexplained."""
     state = select_state(checkpoint, entry)
-    layout = choose_layout(state.tensors, spec.shapes)
-    left_out = dict(state.left_out)
-    refs: dict[str, TensorRef] = {}
-    for key, ref in state.tensors.items():
-        reason = layout.reason_to_leave_out(key)
-        if reason is not None:
-            left_out[key] = reason
-        elif layout.rename(key) in refs:
-            raise WeightsError(
-                f"{checkpoint.path}: two tensors are named {layout.rename(key)!r} under {layout.name} names"
-            )
-        else:
-            refs[layout.rename(key)] = ref
-    transposed = _pytorch_orientation(spec, refs, checkpoint)
-    orientation = "PyTorch [out, in] matrices" if transposed else "Paddle [in, out] matrices"
+    layout = choose_layout(state.tensors, spec.shapes.__contains__)
+    named = canonical(state, layout, spec.linear, {n: spec.shapes[n] for n in spec.linear}, checkpoint)
+    refs, transposed = dict(named.refs), named.transposed
     report = LoadReport(
-        str(checkpoint.path), spec.label, checkpoint.format, layout.name, orientation, state.entry, left_out=left_out
+        str(checkpoint.path),
+        spec.label,
+        checkpoint.format,
+        layout.name,
+        "PyTorch [out, in] matrices" if transposed else "Paddle [in, out] matrices",
+        state.entry,
+        left_out=dict(state.left_out),
+        notes=list(state.notes),
     )
     steps: dict[str, Step] = {}
     problems = _Problems()
@@ -138,13 +148,18 @@ def make_plan(spec: ModelSpec, checkpoint: Checkpoint, entry: str | None = None)
             else:
                 problems.missing.append(name)
             continue
-        _match(spec, name, shape, refs.pop(name), transposed, steps, report, problems, checkpoint)
+        _match(spec, name, shape, refs.pop(name), named, steps, report, problems)
     for name, ref in refs.items():
-        if spec.head_replaced and _is_classifier(spec, name):
-            report.left_out[name] = f"classifier of {ref.shape[0 if transposed else -1]} classes, the model has another"
+        reason = layout.reason_to_leave_out(name)
+        if reason is not None:
+            report.left_out[name] = reason
+        elif (spec.head_replaced or spec.backbone) and _is_classifier(spec, name):
+            report.left_out[name] = f"classifier of {ref.shape[0 if transposed else -1]} classes, the model has " + (
+                "none" if spec.backbone else "another"
+            )
         else:
             problems.unknown.append(name)
-    problems.raise_if_any(spec, checkpoint, state, layout.rename)
+    problems.raise_if_any(spec, checkpoint, named)
     report.loaded = list(steps)
     return Plan(steps, transposed, report)
 
@@ -154,19 +169,21 @@ def _match(
     name: str,
     shape: tuple[int, ...],
     ref: TensorRef,
-    transposed: bool,
+    named: Canonical,
     steps: dict[str, Step],
     report: LoadReport,
     problems: _Problems,
-    checkpoint: Checkpoint,
 ) -> None:
-    transpose = transposed and name in spec.linear
+    transpose = named.transposed and name in spec.linear
     found = tuple(reversed(ref.shape)) if transpose else ref.shape
     if ref.dtype not in FLOATS:
         problems.other.append(f"{name} is {ref.dtype}, expected a floating-point tensor")
-    elif name in spec.resample and (grid := _source_grid(spec, shape, found, transposed)) is not None:
+    elif name in spec.tables and (grid := _source_grid(spec.tables[name], shape, found, named.foreign)) is not None:
         steps[name] = Step(ref, transpose, grid)
-        report.resized[name] = f"{grid[0]}x{grid[1]} positions resampled to {spec.grid[0]}x{spec.grid[1]}"  # type: ignore[index]
+        to = spec.tables[name].grid
+        report.resized[name] = (
+            f"{grid[0]}x{grid[1]} positions resampled to {to[0]}x{to[1]} by the rule {spec.tables[name].rule!r}"
+        )
     elif found == shape:
         steps[name] = Step(ref, transpose)
     elif spec.head_replaced and _is_classifier(spec, name):
@@ -176,33 +193,18 @@ def _match(
         problems.shapes.append(f"{name} is {list(found)}, expected {list(shape)}")
 
 
-def _source_grid(spec: ModelSpec, shape: tuple[int, ...], found: tuple[int, ...], transposed: bool) -> Grid | None:
+def _source_grid(table: PositionTable, shape: tuple[int, ...], found: tuple[int, ...], foreign: bool) -> Grid | None:
     """The grid of a file's position table if it is not the model's. The authors' tables are square.
 
-    A table that already has the model's shape is another grid's only when the model is not square while the file comes
-    from PyTorch: 14x14 and 7x28 patches are both 196.
+    A table that already has the model's shape is another grid's only when the model is not square while the file is not
+    ours: 14x14 and 7x28 patches are both 196.
     """
-    if len(found) != len(shape) or found[-1] != shape[-1] or spec.grid is None:
+    if len(found) != len(shape) or found[-1] != shape[-1]:
         return None
-    if found == shape and (not transposed or spec.grid[0] == spec.grid[1]):
+    if found == shape and (not foreign or table.grid[0] == table.grid[1]):
         return None
-    side = math.isqrt(found[1])
-    return (side, side) if side * side == found[1] else None
-
-
-def _pytorch_orientation(spec: ModelSpec, refs: dict[str, TensorRef], checkpoint: Checkpoint) -> bool:
-    """Are Linear weights [out, in]? The matrices that are not square decide together: a square one cannot tell."""
-    votes: dict[bool, list[str]] = {True: [], False: []}
-    for name in spec.linear & refs.keys():
-        expected, found = spec.shapes[name], refs[name].shape
-        if expected[0] != expected[-1] and found in (expected, expected[::-1]):
-            votes[found != expected].append(name)
-    if votes[True] and votes[False]:
-        raise WeightsError(
-            f"{checkpoint.path}: its matrices contradict each other: {compact(sorted(votes[True]))} are [out, in], "
-            f"{compact(sorted(votes[False]))} are [in, out]; a converter that guessed from shapes may have written it"
-        )
-    return bool(votes[True]) or not (votes[False] or checkpoint.format == "pdparams")
+    side = math.isqrt(max(found[1] - table.prefix, 0))
+    return (side, side) if side and side * side == found[1] - table.prefix else None
 
 
 def _is_classifier(spec: ModelSpec, name: str) -> bool:
@@ -216,7 +218,7 @@ class _Problems:
     shapes: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
 
-    def raise_if_any(self, spec: ModelSpec, checkpoint: Checkpoint, state: State, rename: Callable[[str], str]) -> None:
+    def raise_if_any(self, spec: ModelSpec, checkpoint: Checkpoint, named: Canonical) -> None:
         parts = []
         if self.shapes or self.other:
             parts.append("; ".join(grouped(self.shapes + self.other)))
@@ -228,6 +230,5 @@ class _Problems:
             parts.append(f"{len(self.unknown)} tensors have no place in the model: {compact(self.unknown)}")
         if not parts:
             return
-        names = likely_presets({rename(key): ref.shape for key, ref in state.tensors.items()})
-        hint = f" It fits {' or '.join(names)}." if names else ""
+        hint = advice(named.shapes, spec.preset)
         raise WeightsError(f"{checkpoint.path}: does not fit {spec.label}.{hint} {'; '.join(parts)}")

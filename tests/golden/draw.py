@@ -25,13 +25,33 @@ SHRUNK = {
 }
 
 
+# The same for the ViT line; each family adds its own to it.
+SHRUNK_VIT = {
+    "img_size": 48,
+    "patch_size": 16,
+    "num_classes": 7,
+    "embed_dim": 40,
+    "depth": 3,
+    "num_heads": 5,
+    "mlp_ratio": 3.0,
+}
+SHRUNK_FAMILIES = {
+    "vit": {},
+    "vit_hybrid": {"patch_size": 1, "backbone_layers": [1, 2], "constants": "flax"},
+    "deit": {},
+    "deit3": {"init_values": 1.0e-4},
+    "dino": {"num_classes": 0},
+    "dinov2": {"num_classes": 0, "init_values": 1.0},
+}
+
+
 def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """One tensor, float32, in PyTorch's orientation."""
     rng = np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode()))
     leaf = name.rpartition(".")[2]
-    if leaf.startswith("gamma"):
+    if leaf.startswith(("gamma", "lambda")):
         mean, std = 0.2, 0.05
-    elif leaf in ("pos_embed", "cls_token"):
+    elif leaf in ("pos_embed", "position_embeddings") or leaf.endswith(("_token", "_tokens")):
         mean, std = 0.0, 0.3
     elif leaf == "weight" and len(shape) == 1:
         mean, std = 1.0, 0.2  # norms

@@ -171,4 +171,4 @@ def test_wrong_inputs_get_one_clear_line(drawn, tmp_path):
 def test_a_rectangular_input(drawn):
     model = pc.create_model(*drawn, img_size=(48, 80))
     assert run(model, np.zeros((1, 3, 48, 80), "float32")).shape == (1, 7)
-    assert model.load_report.resized == {"pos_embed": "3x3 positions resampled to 3x5"}
+    assert model.load_report.resized == {"pos_embed": "3x3 positions resampled to 3x5 by the rule 'deit'"}

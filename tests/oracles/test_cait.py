@@ -139,11 +139,11 @@ def test_other_sizes_equal_the_official_resampling(shrunk, size):
 
 def test_a_224_checkpoint_at_384():
     """The real case: 14x14 positions to 24x24."""
-    from paddle_cait.layers.pos_embed import resample_bicubic
+    from paddle_cait.layers.pos_embed import PositionTable
 
     table = np.random.RandomState(0).randn(1, 196, 192).astype(np.float32)
-    found = resample_bicubic(table, (14, 14), (24, 24))
-    np.testing.assert_allclose(found, official_resampling(torch.from_numpy(table), 24).numpy(), atol=5e-6)
+    found = PositionTable("deit", 0, (24, 24)).resample(table, (14, 14))
+    np.testing.assert_allclose(found, official_resampling(torch.from_numpy(table).double(), 24).numpy(), atol=1e-6)
 
 
 def test_gradients_equal_pytorchs(shrunk):

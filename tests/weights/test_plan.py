@@ -120,7 +120,7 @@ def test_another_number_of_classes_leaves_the_classifier_out(tiny, state, tmp_pa
 
 def test_another_size_resamples_the_position_table(tiny, state, tmp_path):
     model = pc.create_model(tiny, npz(tmp_path / "x.npz", state), img_size=80)
-    assert model.load_report.resized == {"pos_embed": "3x3 positions resampled to 5x5"}
+    assert model.load_report.resized == {"pos_embed": "3x3 positions resampled to 5x5 by the rule 'deit'"}
     assert model.state_dict()["pos_embed"].shape == [1, 25, 40] or tuple(model.state_dict()["pos_embed"].shape) == (
         1,
         25,
@@ -133,7 +133,7 @@ def test_the_same_number_of_patches_on_another_grid_is_resampled_too(tmp_path):
     state = draw_state(official_shapes(square))
     path = npz(tmp_path / "x.npz", state)
     wide = pc.create_model(square, path, img_size=(32, 128))  # 2x8, sixteen as well
-    assert wide.load_report.resized == {"pos_embed": "4x4 positions resampled to 2x8"}
+    assert wide.load_report.resized == {"pos_embed": "4x4 positions resampled to 2x8 by the rule 'deit'"}
     paddle.save(wide.state_dict(), str(tmp_path / "wide.pdparams"))
     again = pc.create_model(square, tmp_path / "wide.pdparams", img_size=(32, 128))
     assert not again.load_report.resized
