@@ -15,6 +15,7 @@ from typing import Any
 from paddle_cait import runtime
 from paddle_cait.cli import eval_report as report
 from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.data.label_sets import CLASS_SUBSETS
 from paddle_cait.engine.verdict import FAIL, Verdict
 from paddle_cait.errors import ConfigError
 from paddle_cait.presets import CROP_MODES, INTERPOLATIONS, Preset, get_preset, list_presets
@@ -44,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--limit", type=int, metavar="N", help="only N images, spread evenly over the list")
     images.add_argument(
         "--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable image (%(default)s)"
+    )
+    labels = parser.add_argument_group("labels (default: one an image; ImageNetV2, -A, -R and -Sketch are recognised)")
+    labels.add_argument(
+        "--real-labels", metavar="real.json", help="ImageNet-ReaL: several labels or none for each validation image"
+    )
+    labels.add_argument(
+        "--class-subset",
+        choices=CLASS_SUBSETS,
+        default="auto",
+        help="seek the best class among: the 200 of ImageNet-A or -R where the data is theirs, else all (auto); "
+        "all; those present in the data (%(default)s)",
     )
     how = parser.add_argument_group(
         "preprocessing (default: the preset's; another one makes the verdict NOT COMPARABLE)"
@@ -134,7 +146,14 @@ def _evaluate(args: argparse.Namespace, preset: Preset, weights: str) -> tuple[A
     }
     transform = eval_transform(preset, args.backend, **overrides)
     classes = args.num_classes if args.num_classes is not None else preset.num_classes
-    source = open_source(args.data, args.list, args.ground_truth, num_classes=classes)
+    source = open_source(
+        args.data,
+        args.list,
+        args.ground_truth,
+        num_classes=classes,
+        real_labels=args.real_labels,
+        class_subset=args.class_subset,
+    )
     model = create_model(preset, weights, num_classes=args.num_classes, img_size=args.img_size, entry=args.entry)
     result = evaluate(
         model,

@@ -1,4 +1,7 @@
-"""List files: ``PATH LABEL`` per line, as PaddleClas and AI Studio data sets have them (``val_list.txt``)."""
+"""List files: ``PATH LABEL`` per line, as PaddleClas and AI Studio data sets have them (``val_list.txt``).
+
+Where several classes are right for an image: ``PATH 3,17``.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,22 @@ from paddle_cait.errors import DataError
 
 @dataclass(frozen=True)
 class ImageList:
-    """The rows of a list file; ``lines[i]`` is the line number of row ``i``, for messages."""
+    """The rows of a list file: ``right[i]`` are the labels of row ``i``, ``lines[i]`` its line number, for messages."""
 
     path: Path
     names: list[str]
-    labels: list[int]
+    right: list[tuple[int, ...]]
     lines: list[int]
+
+    @property
+    def labels(self) -> list[int]:
+        """The first label of each row; for most lists the only one."""
+        return [labels[0] for labels in self.right]
+
+    @property
+    def several(self) -> bool:
+        """Whether some row has more than one label."""
+        return any(len(labels) > 1 for labels in self.right)
 
     def where(self, row: int) -> str:
         """``FILE:LINE`` of a row."""
@@ -26,7 +39,8 @@ def read_list(path: Path, num_classes: int | None = None) -> ImageList:
     """Read a list file. Separator: spaces or a tab before the label; names may contain spaces.
 
     A byte order mark, CRLF, blank lines and lines that begin with ``#`` are fine. Raises `DataError` with
-    ``FILE:LINE`` for a line of another form, a label outside of 0..``num_classes`` - 1, and a path that comes twice.
+    ``FILE:LINE`` for a line of another form, a label outside of 0..``num_classes`` - 1 or given twice for an image, and
+    a path that comes twice.
     """
     rows = ImageList(path, [], [], [])
     seen: dict[str, int] = {}
@@ -39,20 +53,34 @@ def read_list(path: Path, num_classes: int | None = None) -> ImageList:
             raise DataError(
                 f"{path}:{number}: expected 'PATH LABEL' with a space or a tab between, found {line[:80]!r}"
             )
-        name, label = parts[0], parts[1]
-        if not (label.isascii() and label.removeprefix("-").isdigit()):
-            raise DataError(f"{path}:{number}: the label {label[:40]!r} is not an integer, expected 'PATH LABEL'")
+        name, labels = parts[0], _labels(parts[1], f"{path}:{number}")
+        if name.endswith(","):
+            raise DataError(f"{path}:{number}: several labels are written without spaces, 'PATH 3,17'")
         name = name[2:] if name.startswith("./") else name
         if name in seen:
             raise DataError(f"{path}:{number}: {name} is already in line {seen[name]}; each image may count once")
         seen[name] = number
         rows.names.append(name)
-        rows.labels.append(int(label))
+        rows.right.append(labels)
         rows.lines.append(number)
     if not rows.names:
         raise DataError(f"{path}: the list is empty, expected lines 'PATH LABEL'")
     _check_labels(rows, num_classes)
     return rows
+
+
+def _labels(text: str, where: str) -> tuple[int, ...]:
+    """``3`` or ``3,17``."""
+    labels = text.split(",")
+    for label in labels:
+        if not (label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19):
+            raise DataError(
+                f"{where}: the label {label[:40]!r} is not an integer, expected 'PATH LABEL' or 'PATH 3,17'"
+            )
+    numbers = tuple(map(int, labels))
+    if len(set(numbers)) < len(numbers):
+        raise DataError(f"{where}: {text[:40]} has a label twice")
+    return numbers
 
 
 def _text(path: Path) -> str:
@@ -66,15 +94,15 @@ def _text(path: Path) -> str:
 
 
 def _check_labels(rows: ImageList, num_classes: int | None) -> None:
-    low, high = min(rows.labels), max(rows.labels)
-    if low < 0:
-        raise DataError(f"{rows.where(rows.labels.index(low))}: the label {low} is negative, expected 0 or more")
-    if num_classes is not None and high >= num_classes:
-        row = next(i for i, label in enumerate(rows.labels) if label >= num_classes)
-        hint = ""
-        if low == 1 and high == num_classes:
-            hint = f"; all labels are 1..{num_classes}, so they seem to count from 1: subtract 1 from each"
-        raise DataError(
-            f"{rows.where(row)}: the label {rows.labels[row]} does not fit {num_classes} classes "
-            f"(0..{num_classes - 1}){hint}"
-        )
+    for row, labels in enumerate(rows.right):
+        if min(labels) < 0:
+            raise DataError(f"{rows.where(row)}: the label {min(labels)} is negative, expected 0 or more")
+        if num_classes is not None and max(labels) >= num_classes:
+            every = [label for labels in rows.right for label in labels]
+            hint = ""
+            if min(every) == 1 and max(every) == num_classes:
+                hint = f"; all labels are 1..{num_classes}, so they seem to count from 1: subtract 1 from each"
+            raise DataError(
+                f"{rows.where(row)}: the label {max(labels)} does not fit {num_classes} classes "
+                f"(0..{num_classes - 1}){hint}"
+            )

@@ -6,31 +6,35 @@ mapped with certainty is an error that tells what to pass.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddle_cait.data.class_folders import PARTS, VALIDATION_FOLDERS, folder_labels
 from paddle_cait.data.ground_truth import GROUND_TRUTH_NAME, find_ground_truth, is_validation_name, validation_labels
 from paddle_cait.data.image_files import images_below, list_folder, missing_files
 from paddle_cait.data.image_list import ImageList, read_list
-from paddle_cait.data.imagenet import NUM_CLASSES, imagenet_wnids
+from paddle_cait.data.imagenet import imagenet_wnids
+from paddle_cait.data.label_sets import PLAIN, UNNAMED, LabelSet, real_label_set, recognise
 from paddle_cait.data.tar_index import TarIndex
 from paddle_cait.errors import DataError
 from paddle_cait.files import PathLike
 
 LIST_NAME = "val_list.txt"
 TAR_NAME = "ILSVRC2012_img_val.tar"
-VALIDATION_FOLDERS = ("val", "ILSVRC2012_img_val", "ILSVRC2012_val", "validation")
-_OTHER_FOLDERS = {"train", "ILSVRC2012_img_train", "test", "data", "devkit", "ILSVRC2012_devkit_t12"}
 
 
 class ImageSource:
     """Encoded images and their labels; picklable, cheap to send to worker processes.
 
-    ``names``: paths relative to the root, with forward slashes. ``labels``: 0-based. ``kind``: the reader that was
-    used. ``fingerprint``: sha256 over ``"name label\\n"`` of all rows, so that two results can be known to be over the
-    same images with the same labels.
+    ``names``: paths relative to the root, with forward slashes. ``right``: the 0-based labels that are right for each
+    image; ``labels``: the first of them, in most data sets the only one; ``label_set``: what is unusual about them.
+    ``kind``: the reader that was used. ``fingerprint``: sha256 over ``"name label\\n"`` of all rows, so that two
+    results can be known to be over the same images with the same labels.
     """
+
+    label_set: LabelSet = PLAIN
 
     def __init__(self, kind: str, root: Path, names: Sequence[str], labels: Sequence[int], labelled_by: str) -> None:
         self.kind = kind
@@ -54,17 +58,32 @@ class ImageSource:
         """Where image ``i`` is, for messages."""
         return str(self.root / self.names[i])
 
+    @property
+    def right(self) -> Sequence[tuple[int, ...]]:
+        return self.label_set.right or [(label,) for label in self.labels]
+
+    def relabelled(self, right: Sequence[tuple[int, ...]], labelled_by: str, name: str = UNNAMED) -> ImageSource:
+        """The same images with other labels, without those for which no class is right."""
+        kept = [i for i, labels in enumerate(right) if labels]
+        if not kept:
+            raise DataError(f"{labelled_by}: gives none of the {len(right)} images in {self.root} a label")
+        source = copy.copy(self)
+        source.names, source.labels = [self.names[i] for i in kept], [right[i][0] for i in kept]
+        source.labelled_by = labelled_by
+        source.label_set = LabelSet(name, tuple(right[i] for i in kept), not_counted=len(right) - len(kept))
+        return source
+
     def describe(self) -> str:
         """One line: how many images of how many classes, which reader found them where, what gave the labels."""
-        return (
-            f"{len(self)} images of {len(set(self.labels))} classes from {self.root} ({self.kind}: {self.labelled_by})"
-        )
+        classes = len({label for labels in self.right for label in labels})
+        how = "; ".join(filter(None, (self.labelled_by, self.label_set.note())))
+        return f"{len(self)} images of {classes} classes from {self.root} ({self.kind}: {how})"
 
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for name, label in zip(self.names, self.labels):
-            digest.update(f"{name} {label}\n".encode("utf-8", "surrogateescape"))
+        for name, labels in zip(self.names, self.right):
+            digest.update(f"{name} {','.join(map(str, labels))}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
@@ -88,39 +107,59 @@ def open_source(
     ground_truth: PathLike | None = None,
     num_classes: int | None = None,
     image_root: PathLike | None = None,
+    real_labels: PathLike | None = None,
+    class_subset: str = "auto",
 ) -> ImageSource:
     """The labelled images at ``root``, a folder or ``ILSVRC2012_img_val.tar``. The first reader that fits is used:
 
-    1. a list file, ``PATH LABEL`` a line: ``list_file``, or ``val_list.txt`` in the root; paths count from
-       ``image_root`` (default: the root);
+    1. a list file, ``PATH LABEL`` a line (``PATH 3,17`` where both are right): ``list_file``, or ``val_list.txt`` in
+       the root; paths count from ``image_root`` (default: the root);
     2. validation images ``ILSVRC2012_val_NNNNNNNN.JPEG`` in one folder or in the tar, labelled by the development kit's
        ``ILSVRC2012_validation_ground_truth.txt``: ``ground_truth``, or found in or beside the folder;
-    3. one folder per class: WordNet ids of ILSVRC2012 are mapped exactly (any subset), other names are numbered in
-       sorted order and must be ``num_classes``.
+    3. one folder per class: WordNet ids of ILSVRC2012 are mapped exactly (any subset), ImageNetV2's ``0`` .. ``999``
+       are the labels themselves, other names are numbered in sorted order and must be ``num_classes``.
 
-    A folder that holds ``val`` (beside ``train`` and the like) stands for it. Raises `DataError` for whatever does not
-    fit: labels outside of ``num_classes``, missing files, images without labels.
+    A folder that holds ``val`` (beside ``train`` and the like) stands for it. ``real_labels``: ImageNet-ReaL's
+    ``real.json``, which labels validation images from whatever reader anew. ``class_subset``: over which of the model's
+    classes the best one is sought, see :func:`paddle_cait.data.label_sets.recognise`.
+
+    Raises `DataError` for whatever does not fit: labels outside of ``num_classes``, missing files, images without
+    labels.
     """
     root = Path(root)
-    list_path, truth = _label_file(root, list_file), _label_file(root, ground_truth)
+    list_path, truth, real = (_label_file(root, name) for name in (list_file, ground_truth, real_labels))
     if not root.exists():
         raise DataError(f"{root}: no such file or folder, expected the images of a data set")
-    if list_path and truth:
-        raise DataError(f"{list_path}, {truth}: a list and a ground truth file both give labels; pass one of them")
+    if truth and (list_path or real):
+        raise DataError(f"{list_path or real}, {truth}: each of these files gives labels; pass one of them")
+    base = None if image_root is None else Path(image_root)
+    source = _find(root, list_path, truth, num_classes, base, relabel=real is not None)
+    if real:
+        right, name = real_label_set(source.names, real, num_classes)
+        source = source.relabelled(right, str(real), name)
+    present = (label for labels in source.right for label in labels)
+    source.label_set = recognise(source.label_set, source.root, source.names, present, num_classes, class_subset)
+    return source
+
+
+def _find(
+    root: Path, list_path: Path | None, truth: Path | None, num_classes: int | None, base: Path | None, relabel: bool
+) -> ImageSource:
+    """The first reader that fits. ``relabel``: validation images need no labels, they get other ones."""
     if root.is_file():
-        return _open_tar(root, list_path, truth, num_classes)
+        return _open_tar(root, list_path, truth, num_classes, relabel)
     if list_path is None and truth is None and (root / LIST_NAME).is_file():
         list_path = root / LIST_NAME
     if list_path:
-        return _open_list(root, list_path, num_classes, None if image_root is None else Path(image_root))
+        return _open_list(root, list_path, num_classes, base)
     folders, files = list_folder(root)
     if any(is_validation_name(name) for name in files):
-        return _open_validation(root, folders, files, truth, num_classes)
+        return _open_validation(root, folders, files, truth, num_classes, relabel)
     below = next((name for name in VALIDATION_FOLDERS if name in folders), None)
-    if below and not set(folders) - set(VALIDATION_FOLDERS) - _OTHER_FOLDERS:
-        return open_source(root / below, None, truth or find_ground_truth(root), num_classes)
+    if below and not set(folders) - PARTS:
+        return _find(root / below, None, truth or find_ground_truth(root), num_classes, None, relabel)
     if (root / TAR_NAME).is_file():
-        return _open_tar(root / TAR_NAME, None, truth, num_classes)
+        return _open_tar(root / TAR_NAME, None, truth, num_classes, relabel)
     if truth:
         raise DataError(f"{root}: no images ILSVRC2012_val_NNNNNNNN.JPEG here, which {truth} could label")
     return _open_folders(root, folders, files, num_classes)
@@ -139,7 +178,7 @@ def _open_list(root: Path, path: Path, num_classes: int | None, image_root: Path
     missing = missing_files(base, rows.names)
     if missing:
         if len(missing) == len(rows.names) and image_root is None and (root / TAR_NAME).is_file():
-            return _open_tar(root / TAR_NAME, path, None, num_classes)
+            return _open_tar(root / TAR_NAME, path, None, num_classes, relabel=False)
         first = rows.names[missing[0]]
         places = [base / name for name in VALIDATION_FOLDERS] + [base.parent, path.parent]
         found = next((place for place in places if (place / first).exists()), None)
@@ -150,24 +189,38 @@ def _open_list(root: Path, path: Path, num_classes: int | None, image_root: Path
         )
     prefix = f"{base}/"
     names = [name[len(prefix) :] if name.startswith(prefix) else name for name in rows.names]
-    return ImageSource("list file", base, names, rows.labels, str(path))
+    return _listed(ImageSource("list file", base, names, rows.labels, str(path)), rows)
+
+
+def _listed(source: ImageSource, rows: ImageList) -> ImageSource:
+    return source.relabelled(rows.right, str(rows.path)) if rows.several else source
 
 
 def _open_validation(
-    root: Path, folders: list[str], files: list[str], truth: Path | None, num_classes: int | None
+    root: Path, folders: list[str], files: list[str], truth: Path | None, num_classes: int | None, relabel: bool
 ) -> ImageSource:
     moved = sorted(set(folders) & set(imagenet_wnids()))
     if moved:
         raise DataError(
             f"{root}: has both {len(files)} validation images and class folders ({moved[0]}); finish moving"
         )
-    truth = truth or find_ground_truth(root)
+    if relabel:
+        return ImageSource("validation images", root, files, [0] * len(files), "")
+    return ImageSource("validation images", root, files, *_kit_labels(root, root, files, truth, num_classes))
+
+
+def _kit_labels(
+    place: Path, folder: Path, names: list[str], truth: Path | None, num_classes: int | None
+) -> tuple[list[int], str]:
+    truth = truth or find_ground_truth(folder)
     if truth is None:
-        raise _no_labels(root)
-    return ImageSource("validation images", root, files, validation_labels(files, truth, num_classes), str(truth))
+        raise _no_labels(place)
+    return validation_labels(names, truth, num_classes), str(truth)
 
 
-def _open_tar(path: Path, list_path: Path | None, truth: Path | None, num_classes: int | None) -> ImageSource:
+def _open_tar(
+    path: Path, list_path: Path | None, truth: Path | None, num_classes: int | None, relabel: bool
+) -> ImageSource:
     tar = TarIndex(path)
     if not tar.names:
         raise DataError(f"{path}: no images in this tar")
@@ -175,11 +228,10 @@ def _open_tar(path: Path, list_path: Path | None, truth: Path | None, num_classe
         list_path = path.parent / LIST_NAME
     if list_path:
         rows = read_list(list_path, num_classes)
-        return TarSource(tar, _names_in_tar(tar, rows), rows.labels, str(list_path))
-    truth = truth or find_ground_truth(path.parent)
-    if truth is None:
-        raise _no_labels(path)
-    return TarSource(tar, tar.names, validation_labels(tar.names, truth, num_classes), str(truth))
+        return _listed(TarSource(tar, _names_in_tar(tar, rows), rows.labels, str(list_path)), rows)
+    if relabel:
+        return TarSource(tar, tar.names, [0] * len(tar.names), "")
+    return TarSource(tar, tar.names, *_kit_labels(path, path.parent, tar.names, truth, num_classes))
 
 
 def _names_in_tar(tar: TarIndex, rows: ImageList) -> list[str]:
@@ -215,31 +267,9 @@ def _open_folders(root: Path, folders: list[str], files: list[str], num_classes:
     images = {folder: images_below(root / folder) for folder in folders}
     if not any(images.values()):
         raise DataError(f"{root}: no images in its {len(folders)} folders; expected one folder per class")
-    labels, how = _folder_labels(root, folders, num_classes)
+    labels, how = folder_labels(root, folders, num_classes)
     empty = [folder for folder in folders if not images[folder]]
-    if empty and how != "WordNet ids":
+    if empty and how.startswith("sorted"):
         raise DataError(f"{root / empty[0]}: no images, yet the folder counts as a class; fill it or remove it")
     rows = [(f"{folder}/{name}", labels[folder]) for folder in folders for name in images[folder]]
     return ImageSource("class folders", root, [row[0] for row in rows], [row[1] for row in rows], how)
-
-
-def _folder_labels(root: Path, folders: list[str], num_classes: int | None) -> tuple[dict[str, int], str]:
-    """(label of each folder, how it was found)."""
-    by_wnid = {wnid: label for label, wnid in enumerate(imagenet_wnids())}
-    unknown = [folder for folder in folders if folder not in by_wnid]
-    if num_classes in (None, NUM_CLASSES):
-        if not unknown:
-            return {folder: by_wnid[folder] for folder in folders}, "WordNet ids"
-        if len(unknown) < len(folders):
-            known = next(folder for folder in folders if folder in by_wnid)
-            raise DataError(
-                f"{root / unknown[0]}: not a class of ILSVRC2012, as {known} is; move one of them elsewhere"
-            )
-    if len(folders) == 1 or not set(folders) - set(VALIDATION_FOLDERS) - _OTHER_FOLDERS:
-        raise DataError(f"{root}: {', '.join(folders)}: folders, but not of classes; pass one, as {root / folders[0]}")
-    if num_classes is not None and len(folders) != num_classes:
-        raise DataError(
-            f"{root}: {len(folders)} class folders for {num_classes} classes; labels follow their sorted names, so "
-            "a missing or extra folder shifts every label after it: complete the folders, or pass a list file"
-        )
-    return {folder: label for label, folder in enumerate(folders)}, "sorted folder names"

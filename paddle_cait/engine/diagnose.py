@@ -16,25 +16,36 @@ ENOUGH = 200  # images before a judgement is made
 CONSISTENT = 0.5  # share of images that a suspected fault must explain
 
 
-def near_chance(rows: Rows, num_classes: int) -> bool:
-    """Is top-1 no better than guessing (four standard deviations above 1/classes)?"""
-    expected = len(rows) / num_classes
+def near_chance(rows: Rows, num_classes: int, labels_per_image: float = 1.0) -> bool:
+    """Is top-1 no better than guessing (four standard deviations above labels_per_image/classes)?"""
+    expected = len(rows) * labels_per_image / num_classes
     return len(rows) >= ENOUGH and rows.top1_correct <= expected + 4 * math.sqrt(expected) + 1
 
 
-def diagnose(rows: Rows, num_classes: int, id_to_label: Mapping[int, int] | None = None) -> str | None:
+def diagnose(
+    rows: Rows, num_classes: int, id_to_label: Mapping[int, int] | None = None, labels_per_image: float = 1.0
+) -> str | None:
     """One line about the likely fault, or None while accuracy is above chance (or too few images are in).
 
     Args:
+        num_classes: how many classes the best one was sought among.
         id_to_label: label of each ILSVRC2012_ID (1..1000), to recognise the devkit's own class order.
+        labels_per_image: how many classes are right for an image, on average.
     """
-    if not near_chance(rows, num_classes):
+    if not near_chance(rows, num_classes, labels_per_image):
         return None
     predicted, label = rows.top[:, 0], rows.label
     start = f"top-1 is {rows.top1_correct} of {len(rows)}, near chance for {num_classes} classes: "
     for shift, meaning in ((-1, "the labels start at 1, expected 0"), (1, "the labels lie one too low")):
         if _share(predicted == label + shift) > CONSISTENT:
             return start + f"predictions are label{shift:+d}: {meaning}"
+    if num_classes > 10 and label.max() < num_classes:
+        as_text = np.array(sorted(range(num_classes), key=str))
+        if _share(predicted == as_text[label]) > CONSISTENT:
+            return start + (
+                "the labels number folders 0, 1, 2, ... in their order as text (0, 1, 10, 100, ...), as ImageFolder "
+                "does: the folder's name is the label"
+            )
     if id_to_label is not None and num_classes == len(id_to_label):
         for first in (1, 0):  # ids as they are, or shifted to start at 0
             meant = np.array([id_to_label.get(int(number) + 1 - first, -1) for number in label])

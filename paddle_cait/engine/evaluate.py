@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from paddle_cait.data.imagenet import ilsvrc_id_to_label
+from paddle_cait.data.label_sets import PLAIN, UNNAMED, LabelSet
 from paddle_cait.data.loader import ImageDataset, load_batches
 from paddle_cait.data.sources import open_source
 from paddle_cait.data.transforms import eval_transform
+from paddle_cait.engine import order
 from paddle_cait.engine.diagnose import ENOUGH, diagnose
 from paddle_cait.engine.metrics import Rows, score
 from paddle_cait.engine.processes import barrier, gather, join_processes
 from paddle_cait.engine.progress import Failed, Progress
 from paddle_cait.engine.verdict import Verdict, judge
-from paddle_cait.errors import PaddleCaitError
+from paddle_cait.errors import DataError, PaddleCaitError
 from paddle_cait.files import PathLike
 from paddle_cait.presets import Preprocess, Published
 from paddle_cait.versions import versions
@@ -33,7 +35,11 @@ log = logging.getLogger("paddle_cait")
 
 @dataclass
 class EvalResult:
-    """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers."""
+    """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers.
+
+    ``label_set``: the published set of labels, such as ``ILSVRC2012``, ``ImageNet-ReaL`` or ``ImageNet-A``, or
+    ``unnamed``. ``n_not_counted``: images left out because the set says of no class that it is right for them.
+    """
 
     model: str
     n: int
@@ -46,6 +52,7 @@ class EvalResult:
     backend: str | None
     weights_sha256: str
     weights_file: str
+    weights_notes: list[str]
     dataset: dict[str, Any]
     skipped: list[Failed]
     device: str
@@ -53,22 +60,24 @@ class EvalResult:
     batch_size: int
     images_per_second: float
     seconds: float
+    label_set: str = UNNAMED
+    n_not_counted: int = 0
     versions: dict[str, str] = field(default_factory=versions)
     notes: list[str] = field(default_factory=list)
 
     @property
     def top1(self) -> float:
-        """Percent of images whose best class is the label."""
+        """Percent of images whose best class is the label, or one of several."""
         return 100.0 * self.top1_correct / self.n if self.n else 0.0
 
     @property
     def top5(self) -> float:
-        """Percent of images whose label is among the best five classes."""
+        """Percent of images whose label, or one of several, is among the best five classes."""
         return 100.0 * self.top5_correct / self.n if self.n else 0.0
 
-    def verdict(self, published: Published | None) -> Verdict:
-        """Does this agree with a published number (``get_preset(name).published``)?"""
-        return judge(self, published)
+    def verdict(self, published: Published | None, others: Mapping[str, Published | None] | None = None) -> Verdict:
+        """Does this agree with a published number (``get_preset(name).published``)? See :func:`judge`."""
+        return judge(self, published, others)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the rows and the images' names, for JSON."""
@@ -104,8 +113,9 @@ def evaluate(
         on_error: ``stop`` at an unreadable image, or ``skip`` and list it (the verdict becomes NOT COMPARABLE).
         progress_dir: keep progress here until the evaluation is complete; with ``resume`` continue from it.
 
-    Every image is counted exactly once, whatever the number of processes. Raises :class:`DataError` for an unreadable
-    image and :class:`PaddleCaitError` for logits that are not finite.
+    Every image is counted exactly once, whatever the number of processes. Which classes are right, and among which the
+    best is sought, is up to the dataset's label set (:mod:`paddle_cait.data.label_sets`). Raises :class:`DataError` for
+    an unreadable image and :class:`PaddleCaitError` for logits that are not finite or labels of other classes.
     """
     import paddle
 
@@ -113,9 +123,10 @@ def evaluate(
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
     if isinstance(dataset, (str, os.PathLike)):
         dataset = ImageDataset(open_source(dataset, num_classes=model.num_classes), eval_transform(model))
+    labels = _label_set(model, dataset)
     rank, world = join_processes()
-    wanted = _spread(len(dataset), limit)
-    progress = Progress(progress_dir, _identity(model, dataset, wanted)) if progress_dir is not None else None
+    wanted = order.spread(len(dataset), limit)
+    progress = Progress(progress_dir, _identity(model, dataset, labels, wanted)) if progress_dir is not None else None
     if progress and rank == 0:
         progress.begin(resume)
     barrier(world)
@@ -124,12 +135,12 @@ def evaluate(
     if progress:
         progress.open_log(rank)
     seen = {*done.index.tolist(), *(index for index, _ in failed)}
-    batches = list(_batches([i for i in wanted if i not in seen], batch_size))[rank::world]
+    batches = list(order.batches([i for i in wanted if i not in seen], batch_size))[rank::world]
     started = time.perf_counter()
     was_training = model.training
     model.eval()
     notes: list[str] = []
-    watch = _Watch(model.num_classes, notes)
+    watch = _Watch(labels, model.num_classes, notes)
     new: list[Rows] = []
     new_failed: list[Failed] = []
     bar = tqdm(
@@ -141,7 +152,7 @@ def evaluate(
     )
     try:
         with paddle.no_grad(), bar:
-            for rows, bad in _predict(model, dataset, batches, workers, on_error, notes):
+            for rows, bad in _predict(model, dataset, labels, batches, workers, on_error, notes):
                 if progress:
                     progress.append(rows, bad)
                 new.append(rows)
@@ -160,7 +171,7 @@ def evaluate(
     failed = sorted([*failed, *(item for _, items, _ in gathered for item in items)])
     _check_complete(rows, failed, wanted)
     fresh = sum(len(part) for part, _, _ in gathered)
-    result = _result(model, dataset, rows, failed, batch_size, world, seconds, fresh, len(wanted))
+    result = _result(model, dataset, labels, rows, failed, batch_size, world, seconds, fresh, len(wanted))
     result.notes = list(dict.fromkeys(note for _, _, some in gathered for note in some))
     if progress and rank == 0:
         progress.remove()
@@ -168,7 +179,13 @@ def evaluate(
 
 
 def _predict(
-    model: nn.Layer, dataset: Any, batches: Sequence[Sequence[int]], workers: int, on_error: str, notes: list[str]
+    model: nn.Layer,
+    dataset: Any,
+    labels: LabelSet,
+    batches: Sequence[Sequence[int]],
+    workers: int,
+    on_error: str,
+    notes: list[str],
 ) -> Iterator[tuple[Rows, list[Failed]]]:
     import paddle
 
@@ -176,20 +193,24 @@ def _predict(
         rows = Rows.empty()
         if len(batch.indices):
             images = batch.images if isinstance(batch.images, paddle.Tensor) else paddle.to_tensor(batch.images)
-            rows = score(model(images).astype("float32").numpy(), batch.labels, batch.indices)
+            right = None if labels.right is None else [labels.right[i] for i in batch.indices]
+            logits = model(images).astype("float32").numpy()
+            rows = score(logits, batch.labels, batch.indices, right, labels.classes)
         yield rows, batch.failed
 
 
 class _Watch:
     """Says early, and once, that accuracy is near chance and what it looks like."""
 
-    def __init__(self, num_classes: int, notes: list[str]) -> None:
-        self.num_classes, self.notes, self.said = num_classes, notes, False
+    def __init__(self, labels: LabelSet, num_classes: int, notes: list[str]) -> None:
+        self.num_classes = len(labels.classes or range(num_classes))
+        self.labels_per_image, self.notes = labels.labels_per_image, notes
+        self.said = labels.name == "ImageNet-A"  # chosen to be misread: there, a sound model can be at chance
 
     def look(self, parts: list[Rows]) -> None:
         if self.said or not ENOUGH <= sum(map(len, parts)) < 20 * ENOUGH:
             return
-        message = diagnose(Rows.join(parts), self.num_classes, ilsvrc_id_to_label())
+        message = diagnose(Rows.join(parts), self.num_classes, ilsvrc_id_to_label(), self.labels_per_image)
         if message:
             self.said = True
             self.notes.append(message)
@@ -200,24 +221,14 @@ def _top1(parts: list[Rows]) -> float:
     return sum(p.top1_correct for p in parts) / max(1, sum(map(len, parts)))
 
 
-def _spread(total: int, limit: int | None) -> list[int]:
-    if limit is None or limit >= total:
-        return list(range(total))
-    return [i * total // limit for i in range(limit)]
-
-
-def _batches(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
-
-
-def _identity(model: nn.Layer, dataset: Any, wanted: list[int]) -> dict[str, Any]:
-    """What must be equal for earlier progress to count: the weights, the images, and how they are prepared."""
+def _identity(model: nn.Layer, dataset: Any, labels: LabelSet, wanted: list[int]) -> dict[str, Any]:
+    """What must be equal for earlier progress to count: the weights, the images, their labels, and the preparation."""
     preprocess, source = _preprocess(dataset), getattr(dataset, "source", None)
     return {
         "model": _label(model),
         "weights": getattr(getattr(model, "load_report", None), "sha256", ""),
         "images": getattr(source, "fingerprint", f"{len(dataset)} items"),
+        "classes": labels.classes,
         "wanted": [len(wanted), wanted[-1] if wanted else -1],
         "preprocess": asdict(preprocess) if preprocess else None,
         "backend": _backend(dataset),
@@ -235,6 +246,7 @@ def _check_complete(rows: Rows, failed: list[Failed], wanted: list[int]) -> None
 def _result(
     model: nn.Layer,
     dataset: Any,
+    labels: LabelSet,
     rows: Rows,
     failed: list[Failed],
     batch_size: int,
@@ -247,6 +259,7 @@ def _result(
 
     source, report = getattr(dataset, "source", None), getattr(model, "load_report", None)
     described: dict[str, Any] = {"images": len(dataset), "evaluated": wanted}
+    described["classes_asked"] = len(labels.classes or range(model.num_classes))
     if source is not None:
         described.update(kind=source.kind, description=source.describe(), fingerprint=source.fingerprint)
     return EvalResult(
@@ -261,6 +274,7 @@ def _result(
         backend=_backend(dataset),
         weights_sha256=report.sha256 if report else "",
         weights_file=report.path if report else "",
+        weights_notes=list(report.notes) if report else [],
         dataset=described,
         skipped=failed,
         device=paddle.device.get_device(),
@@ -268,7 +282,19 @@ def _result(
         batch_size=batch_size,
         images_per_second=fresh / seconds if seconds > 0 else 0.0,
         seconds=seconds,
+        label_set=labels.name,
+        n_not_counted=labels.not_counted,
     )
+
+
+def _label_set(model: nn.Layer, dataset: Any) -> LabelSet:
+    labels: LabelSet = getattr(getattr(dataset, "source", None), "label_set", PLAIN)
+    if labels.num_classes not in (None, model.num_classes):
+        raise DataError(
+            f"{labels.name} has labels of {labels.num_classes:,} classes, the model has {model.num_classes:,}: pass "
+            f"weights with the {labels.num_classes:,} classes"
+        )
+    return labels
 
 
 def _label(model: nn.Layer) -> str:

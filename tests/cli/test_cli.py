@@ -113,7 +113,7 @@ def test_configs_and_overrides(capsys, tmp_path):
         (["eval", "--data", "x"], "give --model NAME or --suite FAMILY"),
         (["eval", "--data", "x", "--model", "cait_xxs24_224"], "--weights is missing"),
         (["eval", "--data", "x", "--model", "cait_xxs_24", "--weights", "x"], "did you mean cait_xxs24"),
-        (["eval", "--data", "x", "--suite", "resnet"], "unknown family, expected one of cait, demo"),
+        (["eval", "--data", "x", "--suite", "resnet"], "unknown family, expected one of cait, deit, deit3"),
         (["eval", "--data", "x", "--suite", "cait", "--weights-dir", "none"], "holds no file of the cait presets"),
         (["eval", "-o", "limits=3"], "unknown key 'limits': did you mean limit"),
         (["eval", "-o", "limit"], "expected KEY=VALUE"),

@@ -57,6 +57,22 @@ def test_the_devkits_order(truth, guess):
     assert "ILSVRC2012_ID order" in diagnose(rows(ids - 1, guess), CLASSES, table)
 
 
+def test_labels_that_number_folders_sorted_as_text(truth, guess):
+    """ImageNetV2 through ImageFolder: folder 10 becomes label 2."""
+    label_of_folder = {folder: label for label, folder in enumerate(sorted(range(CLASSES), key=str))}
+    text = diagnose(rows(np.array([label_of_folder[folder] for folder in truth]), guess), CLASSES)
+    assert "in their order as text (0, 1, 10, 100, ...)" in text and "\n" not in text
+
+
+def test_a_subset_of_the_classes_asked(truth):
+    """Labels may lie beyond the number of classes asked; with several labels an image, chance is higher."""
+    far = rows(truth + 500, np.random.RandomState(5).permutation(truth))
+    assert "near chance for 200 classes" in diagnose(far, 200)
+    lucky = rows(truth, np.where(np.arange(N) < 40, truth, (truth * 7 + 3) % CLASSES))
+    assert diagnose(lucky, CLASSES) is None
+    assert "near chance" in diagnose(lucky, CLASSES, labels_per_image=30)
+
+
 def test_another_class_order():
     label = np.repeat(np.arange(20), 25)
     shuffled = np.random.RandomState(0).permutation(20)

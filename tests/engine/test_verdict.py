@@ -24,6 +24,7 @@ def result(correct=39200, n=50000, **changes):
         backend="pillow",
         weights_sha256="0" * 64,
         weights_file="XXS24_224.pth",
+        weights_notes=[],
         dataset={"images": n},
         skipped=[],
         device="cpu",
@@ -59,11 +60,32 @@ def test_the_tolerance_is_005_points_on_either_side(correct, status):
         ({"preprocess": None}, "does not say how"),
         ({"backend": "cv2"}, "resized with cv2"),
         ({"weights_sha256": ""}, "no weights were loaded"),
+        ({"label_set": "ImageNet-ReaL"}, "the evaluation is over ImageNet-ReaL, the published number over ILSVRC2012"),
+        ({"label_set": "several labels an image"}, "is over several labels an image, the published number over"),
+        ({"label_set": "subset of 10 classes"}, "is over subset of 10 classes, the published number over"),
     ],
 )
 def test_what_does_not_compare(changes, reason):
     verdict = result(**changes).verdict(PRESET.published)
     assert verdict.status == "NOT COMPARABLE" and reason in verdict.reason and verdict.difference is None
+
+
+def test_each_label_set_has_its_own_numbers():
+    """timm's number for ImageNet-ReaL: 85.240 over the 46,837 images that count."""
+    number = dataclasses.replace(PRESET.published, top1=85.240, dataset="ImageNet-ReaL", n=46837)
+    assert result(39924, 46837, label_set="ImageNet-ReaL").verdict(number).status == "PASS"
+    assert result(39200, 46837, label_set="ImageNet-ReaL").verdict(number).status == "FAIL"
+    for other in ("ILSVRC2012", "unnamed", "labels of real.json"):
+        verdict = result(39924, 46837, label_set=other).verdict(number)
+        assert verdict.status == "NOT COMPARABLE" and "\n" not in verdict.reason
+        words = "images of no known set" if other == "unnamed" else other
+        assert f"the evaluation is over {words}, the published number over ImageNet-ReaL" in verdict.reason
+    assert "46,836 images" in result(39924, 46836, label_set="ImageNet-ReaL").verdict(number).reason
+
+
+@pytest.mark.parametrize("label_set", ["unnamed", "ILSVRC2012"])
+def test_plain_labels_compare_with_plain_numbers(label_set):
+    assert result(label_set=label_set).verdict(PRESET.published).status == "PASS"
 
 
 def test_without_a_published_number():
