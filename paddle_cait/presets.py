@@ -55,6 +55,7 @@ ARCH_FIELDS: dict[str, dict[str, tuple[Any, bool]]] = {
     "dinov2": {**_VIT, "init_values": (float, True), "num_register_tokens": (int, False), "ffn": (str, False)},
 }
 PROTOCOLS = ("classifier", "knn", "linear")
+SETTINGS = ("official", "timm")  # the named ways to prepare images
 
 # The other labelled sets on which timm measured the same files: name -> (images, timm's table).
 OTHER_SETS = {

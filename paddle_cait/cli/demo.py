@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         result = evaluate(model, ImageDataset(source, eval_transform(preset)), workers=0)
         result.weights_file = official.name
     verdict = result.verdict(preset.published)
-    print(eval_report.text(result, preset, verdict))
-    row = eval_report.plain(result, preset, verdict)
+    print(eval_report.text(result, preset.published, verdict))
+    row = eval_report.plain(result, preset, preset.published, verdict)
     print(f"3. measured beside published\n{eval_report.table([row])}")
     print(f"{verdict.status} in {time.perf_counter() - started:.1f} s")
     write_json(args, row)

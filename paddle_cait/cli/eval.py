@@ -1,24 +1,27 @@
 """Measure a checkpoint's accuracy over labelled images and judge it against the published number.
 
 Counts are integers over exactly the images listed. The verdict is PASS, FAIL (exit status 1), or NOT COMPARABLE with
-the reason: a part of the images, another preprocessing, skipped files. --suite evaluates every model of a family whose
-file lies in --weights-dir. In several processes:
+the reason: a part of the images, another preprocessing, skipped files. Backbones without a classifier are measured by
+--protocol knn or linear; ImageNet-ReaL, ImageNetV2, -A, -R and -Sketch are judged by their own numbers. --suite
+evaluates every model of a family whose file lies in --weights-dir. In several processes:
 python -m paddle.distributed.launch --nproc_per_node 2 tools/eval.py ..."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from paddle_cait import runtime
+from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
 from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.eval_run import measure
 from paddle_cait.data.label_sets import CLASS_SUBSETS
-from paddle_cait.engine.verdict import FAIL, Verdict
-from paddle_cait.errors import ConfigError
-from paddle_cait.presets import CROP_MODES, INTERPOLATIONS, Preset, get_preset, list_presets
+from paddle_cait.engine.verdict import FAIL
+from paddle_cait.errors import ConfigError, WeightsError
+from paddle_cait.presets import CROP_MODES, INTERPOLATIONS, SETTINGS, Preset, get_preset, list_presets
 
 EXAMPLE = "paddle-cait eval --model cait_xxs24_224 --weights XXS24_224.pth --data ILSVRC2012/val --list val_list.txt"
 
@@ -57,10 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seek the best class among: the 200 of ImageNet-A or -R where the data is theirs, else all (auto); "
         "all; those present in the data (%(default)s)",
     )
+    protocols.add_arguments(parser)
     how = parser.add_argument_group(
-        "preprocessing (default: the preset's; another one makes the verdict NOT COMPARABLE)"
+        "preprocessing (default: that of the published number; another one makes the verdict NOT COMPARABLE)"
+    )
+    how.add_argument(
+        "--preprocess", choices=SETTINGS, help="the weights' authors' setting or timm's, each judged by its own number"
     )
     how.add_argument("--img-size", type=int)
+    how.add_argument("--resample", metavar="RULE", help="of position tables at another size; default the family's own")
     how.add_argument("--crop-pct", type=float)
     how.add_argument("--crop-mode", choices=CROP_MODES)
     how.add_argument("--interpolation", choices=INTERPOLATIONS)
@@ -92,89 +100,65 @@ def _single(args: argparse.Namespace) -> int:
     preset = get_preset(args.model, args.preset_file)
     if not args.weights:
         raise ConfigError("--weights is missing: the checkpoint to evaluate")
-    result, verdict = _evaluate(args, preset, args.weights)
+    outcome = measure(args, preset, args.weights)
     if _is_first_process():
-        print(report.text(result, preset, verdict))
+        print(outcome.text)
         if args.predictions:
-            report.write_predictions(args.predictions, result)
-        write_json(args, report.plain(result, preset, verdict))
-    return 1 if verdict.status == FAIL else 0
+            report.write_predictions(args.predictions, outcome.rows, outcome.names)
+        write_json(args, outcome.plain)
+    return 1 if outcome.verdict.status == FAIL else 0
 
 
 def _suite(args: argparse.Namespace) -> int:
+    """Every preset whose file is there. A file that does not fit its preset is a row too, and the rest goes on."""
     presets = [p for p in list_presets(args.preset_file) if p.collection == args.suite]
     if not presets:
         known = dict.fromkeys(p.collection for p in list_presets(args.preset_file))
         raise ConfigError(f"--suite {args.suite}: unknown family, expected one of {', '.join(known)}")
     if args.weights or args.predictions or args.img_size:
         raise ConfigError("--weights, --predictions and --img-size belong to one model, not to a --suite")
-    found = [(preset, _find_weights(preset, Path(args.weights_dir))) for preset in presets]
+    found = [(preset, _find_weights(preset, presets, Path(args.weights_dir))) for preset in presets]
     if not any(file for _, file in found):
-        names = ", ".join(_candidates(presets[0]))
+        names = ", ".join(_candidates(presets[0], presets))
         raise ConfigError(
             f"{args.weights_dir}: holds no file of the {args.suite} presets; for {presets[0].name} one of {names}"
         )
     rows: list[dict[str, Any]] = []
     for preset, file in found:
-        if file is None:
-            rows.append(report.absent(preset))
-            continue
-        result, verdict = _evaluate(args, preset, str(file))
-        rows.append(report.plain(result, preset, verdict))
-        if _is_first_process():
-            print(report.text(result, preset, verdict), flush=True)
-            report.write_table(Path(args.output_dir) / f"suite-{args.suite}", rows)  # what is done survives a kill
+        rows.append(_suite_row(args, preset, file))
+        if _is_first_process():  # what is done survives a kill
+            report.write_table(Path(args.output_dir) / f"suite-{args.suite}", rows)
     if _is_first_process():
         print(report.table(rows))
         print(f"wrote {Path(args.output_dir) / f'suite-{args.suite}'}.md and .json")
         write_json(args, {"suite": args.suite, "results": rows})
-    return 1 if any(row["verdict"]["status"] == FAIL for row in rows) else 0
+    statuses = {row["verdict"]["status"] for row in rows}
+    return 2 if report.NO_FIT in statuses else 1 if FAIL in statuses else 0
 
 
-def _evaluate(args: argparse.Namespace, preset: Preset, weights: str) -> tuple[Any, Verdict]:
-    runtime.prepare(args.device)
-    from paddle_cait.data.loader import ImageDataset
-    from paddle_cait.data.sources import open_source
-    from paddle_cait.data.transforms import eval_transform
-    from paddle_cait.engine.evaluate import evaluate
-    from paddle_cait.factory import create_model
-
-    overrides = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key in ("img_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
-        if (value := getattr(args, key)) is not None
-    }
-    transform = eval_transform(preset, args.backend, **overrides)
-    classes = args.num_classes if args.num_classes is not None else preset.num_classes
-    source = open_source(
-        args.data,
-        args.list,
-        args.ground_truth,
-        num_classes=classes,
-        real_labels=args.real_labels,
-        class_subset=args.class_subset,
-    )
-    model = create_model(preset, weights, num_classes=args.num_classes, img_size=args.img_size, entry=args.entry)
-    result = evaluate(
-        model,
-        ImageDataset(source, transform),
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limit=args.limit,
-        on_error=args.on_error,
-        progress_dir=args.output_dir,
-        resume=args.resume,
-    )
-    return result, result.verdict(preset.published)
+def _suite_row(args: argparse.Namespace, preset: Preset, file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return report.absent(preset)
+    try:
+        outcome = measure(args, preset, str(file))
+    except WeightsError as error:
+        print(f"{preset.full_name}: error: {error}", file=sys.stderr)
+        return report.absent(preset, report.NO_FIT, str(error))
+    if _is_first_process():
+        print(outcome.text, flush=True)
+    return outcome.plain
 
 
-def _find_weights(preset: Preset, folder: Path) -> Path | None:
-    return next((folder / name for name in _candidates(preset) if (folder / name).is_file()), None)
+def _find_weights(preset: Preset, family: list[Preset], folder: Path) -> Path | None:
+    return next((folder / name for name in _candidates(preset, family) if (folder / name).is_file()), None)
 
 
-def _candidates(preset: Preset) -> list[str]:
+def _candidates(preset: Preset, family: list[Preset]) -> list[str]:
     """File names under which a preset's weights may lie: converted ones first, then the authors', then other ports'."""
-    names = [f"{stem}{suffix}" for stem in (preset.full_name, preset.name) for suffix in (".pdparams", ".safetensors")]
+    stems = [preset.full_name]
+    if preset is next(p for p in family if p.name == preset.name):  # a bare name means the first tag
+        stems.append(preset.name)
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (".pdparams", ".safetensors")]
     source = preset.checkpoint
     return names + ([source.filename, *source.other_files] if source else [])
 

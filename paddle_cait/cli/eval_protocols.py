@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddle_cait.cli.eval_report import prepared
 from paddle_cait.data.sources import ImageSource, open_source
 from paddle_cait.engine.knn import NB_KNN, KnnResult, evaluate_knn
 from paddle_cait.engine.verdict import KNN_TEMPERATURE, Verdict
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from paddle import nn
 
     from paddle_cait.data.transforms import EvalTransform
-    from paddle_cait.engine.evaluate import EvalResult
 
 TRAIN_FOLDER, TRAIN_LIST = "train", "train_list.txt"
 
@@ -92,43 +92,21 @@ def run_knn(
     )
 
 
-def run_linear(args: argparse.Namespace, model: nn.Layer, transform: EvalTransform, val: ImageSource) -> EvalResult:
-    """Accuracy of the classifier ``--linear-weights`` on the features of ``model``."""
-    from paddle_cait.data.loader import ImageDataset
-    from paddle_cait.engine.evaluate import evaluate
+def linear_probe(args: argparse.Namespace, model: nn.Layer) -> nn.Layer:
+    """The classifier ``--linear-weights`` on the features of ``model``, to be evaluated as any model."""
     from paddle_cait.engine.linear_probe import LinearProbe
 
-    if not args.linear_weights:
-        raise ConfigError("--protocol linear needs --linear-weights, the classifier's checkpoint")
-    probe = LinearProbe(model, read_linear_head(args.linear_weights), args.linear_form)
-    result = evaluate(
-        probe,
-        ImageDataset(val, transform),
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limit=args.limit,
-        on_error=args.on_error,
-        progress_dir=args.output_dir,
-        resume=args.resume,
-    )
-    result.model += f" + linear {probe.form}"
-    return result
+    return LinearProbe(model, read_linear_head(args.linear_weights), args.linear_form)
 
 
 def knn_text(result: KnnResult, published: Published | None, verdict: Verdict) -> str:
     """The result on a screen, a line a k; its last line is the verdict."""
-    pre = result.preprocess
-    preparation = (
-        f"{pre.img_size} px, crop {pre.crop_pct:g} {pre.crop_mode}, {pre.interpolation}, {result.backend}"
-        if pre
-        else "unknown"
-    )
     lines = [
         f"{result.model}  {result.weights_file}  sha256 {result.weights_sha256[:16]}",
         f"  protocol    k-NN by cosine similarity, temperature {result.temperature:g}",
         f"  train       {_images(result.train)}",
         f"  images      {_images(result.dataset)}",
-        f"  prepared    {preparation}",
+        f"  prepared    {prepared(result)}",
         f"  features    {result.width} wide, kept in {' and '.join(result.features)}",
     ]
     for k in sorted(result.rows):
@@ -158,6 +136,8 @@ def knn_plain(result: KnnResult, preset: Preset, published: Published | None, ve
     """The result for JSON."""
     return {
         **result.as_dict(),
+        **result.counts(result.best_k),
+        "images_per_second": result.n / result.feature_seconds if result.feature_seconds else 0.0,
         "published": dataclasses.asdict(published) if published else None,
         "verdict": dataclasses.asdict(verdict),
         "licence": preset.licence,

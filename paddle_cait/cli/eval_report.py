@@ -10,26 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait.engine.evaluate import EvalResult
-from paddle_cait.engine.metrics import TOP
+from paddle_cait.engine.metrics import TOP, Rows
 from paddle_cait.engine.verdict import Verdict
 from paddle_cait.files import PathLike, write_atomic
-from paddle_cait.presets import Preset
+from paddle_cait.presets import Preset, Published
+
+NO_FILE, NO_FIT = "NO FILE", "DOES NOT FIT"
 
 
-def text(result: EvalResult, preset: Preset, verdict: Verdict) -> str:
+def prepared(result: Any) -> str:
+    """How the images were prepared, in a line."""
+    pre = result.preprocess
+    if pre is None:
+        return "unknown"
+    return f"{pre.img_size} px, crop {pre.crop_pct:g} {pre.crop_mode}, {pre.interpolation}, {result.backend}"
+
+
+def text(result: EvalResult, number: Published | None, verdict: Verdict) -> str:
     """The result on a screen; its last line is the verdict."""
-    pre, number = result.preprocess, preset.published
     published = "" if number is None else f"   published {number.top1:.3f}"
     published5 = "" if number is None or number.top5 is None else f"   published {number.top5:.3f}"
-    preparation = (
-        f"{pre.img_size} px, crop {pre.crop_pct:g} {pre.crop_mode}, {pre.interpolation}, {result.backend}"
-        if pre
-        else "unknown"
-    )
     lines = [
         f"{result.model}  {result.weights_file}  sha256 {result.weights_sha256[:16]}",
         f"  images      {result.n:,} of {result.dataset['images']:,} ({result.dataset.get('description', 'dataset')})",
-        f"  prepared    {preparation}",
+        f"  prepared    {prepared(result)}",
         f"  top-1       {result.top1:.3f} ({result.top1_correct}/{result.n}){published}",
         f"  top-5       {result.top5:.3f} ({result.top5_correct}/{result.n}){published5}",
         f"  loss        {result.loss:.4f}",
@@ -38,27 +42,27 @@ def text(result: EvalResult, preset: Preset, verdict: Verdict) -> str:
     lines += [f"  skipped     {message}" for _, message in result.skipped[:10]]
     if len(result.skipped) > 10:
         lines.append(f"  skipped     ... and {len(result.skipped) - 10} more; --json lists all")
+    lines += [f"  note        {note}" for note in result.notes]
     return "\n".join([*lines, str(verdict)])
 
 
-def plain(result: EvalResult, preset: Preset, verdict: Verdict) -> dict[str, Any]:
+def plain(result: EvalResult, preset: Preset, number: Published | None, verdict: Verdict) -> dict[str, Any]:
     """The result for JSON."""
-    published = dataclasses.asdict(preset.published) if preset.published else None
     return {
         **result.as_dict(),
-        "published": published,
+        "published": dataclasses.asdict(number) if number else None,
         "verdict": dataclasses.asdict(verdict),
         "licence": preset.licence,
     }
 
 
-def absent(preset: Preset) -> dict[str, Any]:
-    """A suite's row for a preset without a file."""
+def absent(preset: Preset, status: str = NO_FILE, reason: str = "not measured") -> dict[str, Any]:
+    """A suite's row for a preset that was not measured."""
     published = dataclasses.asdict(preset.published) if preset.published else None
     return {
         "model": preset.full_name,
         "published": published,
-        "verdict": {"status": "NO FILE", "reason": "not measured"},
+        "verdict": {"status": status, "reason": reason},
     }
 
 
@@ -96,15 +100,14 @@ def write_table(stem: Path, rows: list[dict[str, Any]]) -> None:
     )
 
 
-def write_predictions(path: PathLike, result: EvalResult) -> None:
+def write_predictions(path: PathLike, rows: Rows, names: list[str] | None) -> None:
     """One CSV row an image, in the order of the list. Skipped images have no row."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["index", "file", "label", *(f"top{k + 1}" for k in range(TOP)), "probability", "loss"])
-    rows = result.rows
     for i in range(len(rows)):
         index = int(rows.index[i])
         numbers = [f"{rows.probability[i]:.6f}", f"{rows.loss[i]:.6f}"]
-        name = result.names[index] if result.names else ""
+        name = names[index] if names else ""
         writer.writerow([index, name, int(rows.label[i]), *rows.top[i].tolist(), *numbers])
     write_atomic(path, buffer.getvalue().encode())

@@ -87,7 +87,7 @@ _GOOGLE_NPZ = Layout(
 )
 _POOLER = "Hugging Face's pooler, which this model does not have and its classifier does not use"
 _HUGGING_FACE: tuple[tuple[str, Replacement], ...] = (
-    (r"^(vit|deit|dinov2|dinov2_with_registers)\.", ""),
+    (r"^(backbone\.)?((vit|deit|dinov2|dinov2_with_registers)\.)?", ""),
     (r"^embeddings\.distillation_token$", "dist_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -112,7 +112,7 @@ _HUGGING_FACE: tuple[tuple[str, Replacement], ...] = (
     (r"^pooler\.dense\.", "pre_logits.fc."),
 )
 
-# The layout that explains most keys wins, the first of equals.
+# The layout that explains most keys wins, the first of equals. Adding a layout is adding a row.
 LAYOUTS = (
     Layout("official"),  # facebookresearch/deit, dino, dinov2; timm; Paddle-Image-Models; PaddleClas; this package
     Layout("timm (LayerScale)", renames=((r"\.ls([12])\.gamma$", r".gamma_\1"),)),  # of DeiT III
@@ -124,7 +124,11 @@ LAYOUTS = (
     ),
     _GOOGLE_NPZ,
     replace(_GOOGLE_NPZ, name="google (stem only)", renames=(*_GOOGLE, (r"\.backbone\.stem\.", ".backbone."))),
-    Layout("hugging face", renames=_HUGGING_FACE, left_out=((r"^pre_logits\.fc\.", _POOLER),)),
+    Layout(
+        "hugging face",
+        renames=_HUGGING_FACE,
+        left_out=((r"^pre_logits\.fc\.", _POOLER), (r"^decode(r|_head)\.", "another task's head on the backbone")),
+    ),
     Layout(
         "dino training",  # the pair of networks of facebookresearch/dino's and dinov2's training checkpoints
         renames=((r"^backbone\.", ""), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")),
@@ -205,9 +209,16 @@ def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
 
 
 def choose_layout(keys: Iterable[str], is_name: Callable[[str], bool]) -> Layout:
-    """The layout under which most of ``keys`` are names (without ``#part``) that ``is_name`` knows."""
+    """The layout under which most of ``keys`` are names (without ``#part``) that ``is_name`` knows; of equals the one
+    that has most reasons for the others."""
     keys = list(keys)
-    return max(LAYOUTS, key=lambda layout: sum(is_name(layout.rename(key).partition("#")[0]) for key in keys))
+
+    def explained(layout: Layout) -> tuple[int, int]:
+        names = [layout.rename(key).partition("#")[0] for key in keys]
+        others = [name for name in names if not is_name(name)]
+        return len(names) - len(others), sum(layout.reason_to_leave_out(name) is not None for name in others)
+
+    return max(LAYOUTS, key=explained)
 
 
 def _states(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

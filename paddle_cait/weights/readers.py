@@ -9,13 +9,14 @@ from paddle_cait.errors import WeightsError
 from paddle_cait.files import PathLike
 from paddle_cait.weights.byte_source import ByteSource
 from paddle_cait.weights.npz_files import is_npz, open_npz
+from paddle_cait.weights.onnx_files import is_onnx, open_onnx
 from paddle_cait.weights.pdparams_files import open_pdparams
 from paddle_cait.weights.safetensors_files import MAX_HEADER, open_safetensors
 from paddle_cait.weights.tensors import Checkpoint, quote
 from paddle_cait.weights.torch_files import LEGACY_START, open_torch_legacy, open_torch_zip, torch_root
 from paddle_cait.weights.zip_members import ZipMembers
 
-EXPECTED = "expected a PyTorch .pth, .npz, .safetensors or .pdparams file"
+EXPECTED = "expected a PyTorch .pth, .npz, .safetensors, .pdparams or .onnx file"
 
 # How other files begin, and what to tell who has one.
 _OTHERS = (
@@ -75,6 +76,8 @@ def _open(source: ByteSource) -> Checkpoint:
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         # Python alone cannot tell them apart: both are pickles. torch's first one is a magic number.
         return open_torch_legacy(source) if LEGACY_START in head[:32] else open_pdparams(source)
+    if is_onnx(source):
+        return open_onnx(source)
     raise source.error(_what_else(head))
 
 
@@ -103,8 +106,6 @@ def _what_else(head: bytes) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
         return _HTML
-    if head[:1] == b"\x08" and head[1:2] <= b"\x10" and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a"):
-        return f"is an ONNX model, {EXPECTED}"
     if not head.strip(b"\0"):
         return "begins with zeros: the download was not finished; download it again"
     if head[:16] == bytes(16):  # version, level, version: all 0

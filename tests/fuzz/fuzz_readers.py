@@ -1,13 +1,15 @@
 """Fuzz one reader: ``python tests/fuzz/fuzz_readers.py READER --seconds N``.
 
-READER: pth-zip, pth-legacy, npz, safetensors, pdparams. Each input is a good file after a few mutations; it is opened
-and every tensor is read. Anything but a WeightsError (or success) is a crash: its input is saved, the exit status is 1.
-With ``--atheris`` (pip install atheris) coverage guides the mutations; otherwise a mutator that knows the formats does.
+READER: pth-zip, pth-legacy, npz, safetensors, pdparams, onnx. Each input is a good file after a few mutations; it is
+opened and every tensor is read. Anything but a WeightsError (or success) is a crash: its input is saved, the exit
+status is 1. With ``--atheris`` (pip install atheris) coverage guides the mutations; otherwise a mutator that knows the
+formats does.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import pickle
 import random
@@ -28,6 +30,7 @@ from paddle_cait.errors import WeightsError
 MAX_SECONDS = 20
 HERE = Path(__file__).resolve().parent
 make = runpy.run_path(str(HERE.parent / "weights" / "make_files.py"))
+make_onnx = runpy.run_path(str(HERE.parent / "weights" / "hostile_onnx.py"))
 
 NUMBERS = [0, 1, 2, 255, 256, 32767, *(2**bits + step for bits in (7, 16, 31, 32, 62, 63, 64) for step in (-1, 0))]
 PICKLE_WORDS = [bytes([code]) for code in range(256)] + [
@@ -38,6 +41,11 @@ PICKLE_WORDS = [bytes([code]) for code in range(256)] + [
 ]  # fmt: skip
 JSON_WORDS = [*(bytes([code]) for code in b'{}[],:"'), b"-1", b"null", b"true", b"NaN", b"1e9", b"18446744073709551616"]
 NPY_WORDS = [b"'|O'", b"'<f8'", b"True", b"(", b")", b",", b"-1", b"'shape'", b"9223372036854775807", b"'>i2'"]
+ONNX_WORDS = [
+    b"Identity", b"Constant", b"MatMul", b"Gemm", b"Add", b"Concat", b"Resize", b"Transpose", b"Reshape", b"a.bias",
+    b"/a/a.0/MatMul", b"/a/Add", b"/", b".", b"..", b"x", b"1", b"onnx::MatMul_1", b"val_1", b"location", b"offset",
+    b"length", b"value", b"transB", b"fuzz-onnx", b"com.microsoft", b"\x80", b"\xff" * 9 + b"\1", b"\n\0", b"*\0",
+]  # fmt: skip
 
 
 def scramble(draw: random.Random, data: bytes, words: list[bytes]) -> bytes:
@@ -89,6 +97,12 @@ def seeds(reader: str) -> list[Any]:
         nested = {"model": arrays, "StructuredToParameterName@@": {"a": "b"}, "best": np.float32(1)}
         made = [pickle.dumps(value, protocol) for value in (arrays, nested) for protocol in (2, 3, 4, 5)]
         return [*made, make["python2_pickle"]()]
+    if reader == "onnx":
+        side = [make_onnx["external"](name, (2, 2), location="fuzz-onnx", offset=9) for name in ("1", "a.b")]
+        return [
+            make_onnx["good"](),
+            make_onnx["tree"]([make_onnx["node"]("MatMul", ["x", "1"], name="/a/MatMul")], side),
+        ]
     header = {
         "__metadata__": {"format": "pt", "é": "\n"},
         "b": {"dtype": "BF16", "shape": [2], "data_offsets": [8, 12]},
@@ -106,6 +120,10 @@ def mutated(draw: random.Random, reader: str, seed: Any) -> bytes:
             text = scramble(draw, seed[8 : 8 + length], JSON_WORDS)
             return struct.pack("<Q", len(text)) + text + seed[8 + length :]
         return scramble(draw, seed, JSON_WORDS)
+    if reader == "onnx":
+        message = _mutated_message(draw, seed)
+        data: bytes = make_onnx["encode"](message)
+        return data if draw.random() < 0.8 else scramble(draw, data, ONNX_WORDS)
     if isinstance(seed, dict):
         members = dict(seed)
         words = PICKLE_WORDS if reader == "pth-zip" else NPY_WORDS
@@ -113,10 +131,44 @@ def mutated(draw: random.Random, reader: str, seed: Any) -> bytes:
             name = "archive/data.pkl" if reader == "pth-zip" and draw.random() < 0.9 else draw.choice(list(members))
             members[name] = scramble(draw, members[name], words)
         method = zipfile.ZIP_DEFLATED if reader == "npz" and draw.random() < 0.5 else zipfile.ZIP_STORED
-        data: bytes = make["zipped"](members, method)
+        data = make["zipped"](members, method)
         data = make["with_zip64"](data) if draw.random() < 0.3 else data
         return data if draw.random() < 0.7 else _scramble_zip(draw, data)
     return scramble(draw, seed, PICKLE_WORDS)
+
+
+def _mutated_message(draw: random.Random, seed: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """A protobuf message after one to six changes of fields somewhere within; the lengths are right again after it."""
+    whole = copy.deepcopy(seed)
+    for _ in range(draw.choice((1, 1, 2, 3, 6))):
+        message = whole
+        while True:
+            inner = [value for _, value in message if isinstance(value, list)]
+            if not inner or draw.random() < 0.15:
+                break
+            message = draw.choice(inner)
+        if message:
+            _change_field(draw, message)
+    return whole
+
+
+def _change_field(draw: random.Random, message: list[tuple[int, Any]]) -> None:
+    at = draw.randrange(len(message))
+    number, value = message[at]
+    kind = draw.randrange(6)
+    if kind == 0:
+        del message[at]
+    elif kind == 1:
+        message.insert(draw.randrange(len(message) + 1), message[at])
+    elif kind == 2:
+        message[at] = (draw.randrange(1, 21), value)
+    elif kind == 3:
+        message[at] = (number, draw.choice(NUMBERS) + draw.choice((0, 0, 1, -1)))
+    elif kind == 4:
+        message[at] = (number, draw.choice(ONNX_WORDS))
+    elif not isinstance(value, list):
+        text = value.encode() if isinstance(value, str) else value
+        message[at] = (number, draw.randrange(24) if isinstance(text, int) else scramble(draw, text, ONNX_WORDS))
 
 
 def _scramble_zip(draw: random.Random, data: bytes) -> bytes:
@@ -190,7 +242,8 @@ def fuzz_with_atheris(reader: str, seconds: float, path: Path, corpus: Path) -> 
         import paddle_cait.weights.readers  # noqa: F401
     corpus.mkdir(parents=True, exist_ok=True)
     for index, seed in enumerate(seeds(reader)):
-        (corpus / f"seed-{index}").write_bytes(make["zipped"](seed) if isinstance(seed, dict) else seed)
+        write = {dict: make["zipped"], list: make_onnx["encode"]}.get(type(seed), bytes)
+        (corpus / f"seed-{index}").write_bytes(write(seed))
 
     def one(data: bytes) -> None:
         try:
@@ -207,7 +260,7 @@ def fuzz_with_atheris(reader: str, seconds: float, path: Path, corpus: Path) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reader", choices=("pth-zip", "pth-legacy", "npz", "safetensors", "pdparams"))
+    parser.add_argument("reader", choices=("pth-zip", "pth-legacy", "npz", "safetensors", "pdparams", "onnx"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--atheris", action="store_true", help="let coverage guide the mutations")

@@ -43,7 +43,7 @@ FOREIGN = {
     "tar": (tar_file(), "is a tar archive"),
     "npy": (b"\x93NUMPY\x01\0", "numpy.savez"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    "onnx": (b"\x08\x07\x12\x07pytorch", "ONNX"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x3a\x90\x03\x0a", "cut short: at least 399 bytes are missing"),
     "text": (b"hello world", "is a text file that begins with 'hello world'"),
     "zeros": (bytes(1000), "the download was not finished"),
     "pdiparams": (bytes(16) + b"\x0a\0\0\0\x08\x05\x10\x03", ".pdiparams"),
