@@ -128,14 +128,17 @@ def fits(shapes: Shapes, presets: list[Preset] | None = None) -> list[Fit]:
 
 
 def advice(shapes: Shapes, meant: Preset | None) -> str:
-    """`` It fits NAME.`` for an error message, or ``""`` where no preset is near. It did not fit ``meant``."""
+    """`` It fits NAME.`` for an error message, or ``""`` where no preset is near, or ``meant`` has these shapes."""
     every = list_presets()
     ordered = fits(shapes, every if meant is None or meant in every else [meant, *every])
-    exact = [fit.preset for fit in ordered if not fit.differs and fit.preset != meant]
+    if meant is not None:
+        if any(fit.preset == meant and not fit.differs for fit in ordered):
+            return ""
+        ordered.sort(key=lambda fit: (fit.preset.name != meant.name, fit.preset.family != meant.family))
+    exact = [fit.preset for fit in ordered if not fit.differs]
     if exact:
         return f" It fits {' or '.join(_names(exact)[:4])}."
     near = [fit for fit in ordered if len(fit.differs) == 1 and fit.adjustable]
-    near.sort(key=lambda fit: meant is None or fit.preset.name != meant.name)
     return f" It fits {near[0].preset.name} built with {near[0].options}." if near else ""
 
 

@@ -16,22 +16,30 @@ def origin_note(path: PathLike, sha256: str, meant: Preset | None) -> str | None
     Known by its sha256 where the authors gave its beginning, by its name, or by the ``config.json`` that timm writes
     beside it on the Hugging Face hub.
     """
-    presets = list_presets()
-    if meant is None or meant.full_name not in {preset.full_name for preset in presets}:
+    if meant is None or meant.full_name not in {preset.full_name for preset in list_presets()}:
         return None
-    named = Path(path).name
-    evidence = {
-        f"its sha256 begins as that of {{}} ({sha256[:8]})": [p for p in presets if _hashed(p, sha256)],
-        f"its name, {named}, is that of {{}}": [p for p in presets if named in _file_names(p)],
-        "the config.json beside it says {}": [p for p in presets if p.full_name == _hub_name(Path(path))],
-    }
-    for line, found in evidence.items():
-        if found and meant.full_name not in {preset.full_name for preset in found}:
-            names = " or ".join(preset.full_name for preset in found[:3])
-            return f"{line.format(names)}, not of {meant.full_name}: the published numbers are not its"
-        if found:
+    for line, names in _evidence(path, sha256).items():
+        if meant.full_name in names:
             return None  # the strongest evidence decides
+        if names:
+            known = line.format(" or ".join(names[:3]))
+            return f"{known}, not of {meant.full_name}: the published numbers are not its"
     return None
+
+
+def known_as(path: PathLike, sha256: str) -> list[str]:
+    """What a file's hash, name and neighbour say of whose it is, a line each, the strongest first."""
+    return [line.format(" or ".join(names[:3])) for line, names in _evidence(path, sha256).items() if names]
+
+
+def _evidence(path: PathLike, sha256: str) -> dict[str, list[str]]:
+    """Line with a place for names -> full names of the presets it speaks for."""
+    presets, named, hub = list_presets(), Path(path).name, _hub_name(Path(path))
+    return {
+        f"its sha256 begins as that of {{}} ({sha256[:8]})": [p.full_name for p in presets if _hashed(p, sha256)],
+        f"its name, {named}, is that of {{}}": [p.full_name for p in presets if named in _file_names(p)],
+        "the config.json beside it says {}": [p.full_name for p in presets if p.full_name == hub],
+    }
 
 
 def _hashed(preset: Preset, sha256: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from paddle_cait.errors import WeightsError
 from paddle_cait.presets import Preset
 from paddle_cait.weights.canonical import Canonical, canonical
-from paddle_cait.weights.identify import advice
+from paddle_cait.weights.identify import advice, facts_of_preset
 from paddle_cait.weights.layouts import choose_layout, select_state
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
@@ -160,6 +160,9 @@ def make_plan(spec: ModelSpec, checkpoint: Checkpoint, entry: str | None = None)
         else:
             problems.unknown.append(name)
     problems.raise_if_any(spec, checkpoint, named)
+    if report.resized and spec.preset and _has_own_size(spec):
+        fitting = advice(named.shapes, spec.preset)
+        report.notes.append(f"the file is of another image size than {spec.label}, whose numbers are not its.{fitting}")
     report.loaded = list(steps)
     return Plan(steps, transposed, report)
 
@@ -205,6 +208,12 @@ def _source_grid(table: PositionTable, shape: tuple[int, ...], found: tuple[int,
         return None
     side = math.isqrt(max(found[1] - table.prefix, 0))
     return (side, side) if side and side * side == found[1] - table.prefix else None
+
+
+def _has_own_size(spec: ModelSpec) -> bool:
+    """Is the model as large as its preset, so that a file of it would need no resampling?"""
+    positions = facts_of_preset(spec.preset)["positions"] if spec.preset else 0
+    return all(table.grid[0] * table.grid[1] == positions for table in spec.tables.values())
 
 
 def _is_classifier(spec: ModelSpec, name: str) -> bool:
