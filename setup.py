@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "paddle_cait" / "versions.p
 setup(
     name="paddle_cait",
     version=VERSION,
-    description="CaiT image transformers for PaddlePaddle: exact ports, safe checkpoint imports, verified accuracies",
+    description="Image transformers for PaddlePaddle: exact ports, safe checkpoint imports, verified accuracies",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -26,7 +26,16 @@ setup(
         "test": ["pytest", "hypothesis"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch: `make oracles` installs these two without their dependencies.
-        "oracles": ["torch==2.13.0", "safetensors", "huggingface_hub", "scikit-learn"],
+        "oracles": [
+            "torch==2.13.0",
+            "safetensors",
+            "huggingface_hub",
+            "scikit-learn",
+            "scipy",
+            "transformers==5.23.0",
+            "onnx==1.23.2",
+            "onnxruntime==1.31.1",
+        ],
     },
     entry_points={"console_scripts": ["paddle-cait=paddle_cait.cli.main:main"]},
 )

@@ -152,3 +152,60 @@ def test_numbers_agree_with_the_reference_table():
         assert (chosen.published.top1, chosen.published.top5) == (float(row["top1_timm"]), float(row["top5_timm"]))
         assert arch["init_values"] == float(row["init_values"])
         assert chosen.checkpoint.url == row["checkpoint_url"]
+
+
+REFERENCE = list(csv.DictReader((Path(__file__).parent / "golden" / "published_vit.csv").read_text().splitlines()))
+
+
+def test_every_row_of_the_reference_table_is_a_preset():
+    families = ("deit", "deit3", "dino", "vit", "vit_hybrid")
+    ours = {p.full_name for p in list_presets() if p.family in families}
+    assert ours == {f"{row['name']}.{row['tag']}" for row in REFERENCE} and len(REFERENCE) == 95
+
+
+@pytest.mark.parametrize("row", REFERENCE, ids=lambda row: f"{row['name']}.{row['tag']}")
+def test_the_vit_line_agrees_with_the_reference_table(row):
+    chosen = pc.get_preset(f"{row['name']}.{row['tag']}")
+    arch, pre = chosen.arch, chosen.preprocess
+    for key in ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "num_classes"):
+        assert arch[key] == int(row[key]), key
+    assert chosen.num_params == int(row["params"]) and pre.img_size == arch["img_size"]
+    assert ("representation_size" in arch) == (row["pre_logits"] not in ("", "none"))
+    assert list(pre.mean) == [float(v) for v in row["mean"].split()]
+    if row["crop_pct"]:
+        assert (pre.crop_pct, pre.interpolation) == (float(row["crop_pct"]), row["interpolation"])
+        assert pre.crop_mode == (row["crop_mode"] or "center")
+    if row["checkpoint_url"]:
+        assert chosen.checkpoint.url == row["checkpoint_url"]
+    assert (chosen.checkpoint.sha256_prefix or "") == row["sha256_prefix"]
+    numbers = {(n.top1, n.protocol, n.preprocess) for n in (chosen.published, *chosen.also_published) if n}
+    timm = chosen.settings["timm"]
+    if row["top1_timm"]:
+        assert timm.crop_pct == float(row["timm_crop_pct"] or {"224": 0.9, "384": 1.0}[row["img_size"]])
+        assert (float(row["top1_timm"]), "classifier", timm) in numbers
+    if row["top1_published"]:
+        assert (float(row["top1_published"]), "classifier", pre) in numbers
+    for protocol in ("knn", "linear"):
+        if row[f"{protocol}_top1"]:
+            assert chosen.number(pre, protocol).top1 == float(row[f"{protocol}_top1"])
+
+
+@pytest.mark.parametrize("chosen", [p for p in list_presets() if p.family.startswith("vit")], ids=lambda p: p.full_name)
+def test_the_gelu_form_reproduces_the_published_number(chosen):
+    """timm's numbers were measured with the exact form and its own stem constants, Google's with Google's."""
+    google = chosen.published is None or "google-research" in chosen.published.source
+    if chosen.published is not None or chosen.tag == "orig_in21k":
+        assert chosen.arch.get("act", "gelu") == ("gelu_tanh" if google else "gelu")
+        assert chosen.arch.get("constants", "flax" if google else "timm") == ("flax" if google else "timm")
+
+
+def test_a_number_is_chosen_by_what_was_done():
+    deit = pc.get_preset("deit_base_patch16_384")
+    assert deit.number().top1 == deit.number(deit.settings["official"]).top1 == 82.890
+    assert deit.number(deit.settings["timm"]).top1 == 83.108
+    assert deit.number(dataset="ImageNet-ReaL").n == 46837 and deit.number(protocol="knn") is None
+    vit = pc.get_preset("vit_base_patch16_224.orig_in21k_ft_in1k")
+    assert vit.number().top1 == 81.782 and vit.number(vit.preprocess).top1 == 81.2
+    dino = pc.get_preset("dinov2_vitl14_reg")
+    assert (dino.number(protocol="knn").top1, dino.number(protocol="linear").top1) == (83.8, 86.7)
+    assert dino.number() is None and dino.preprocess.img_size == 224 and dino.arch["img_size"] == 518

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="the oracle is PyTorch: make oracles
 timm = pytest.importorskip("timm", reason="the oracle is timm: make oracles")
 
 from google_npz import draw_google, google_shapes  # noqa: E402
-from helpers import draw_state, images, npz, run  # noqa: E402
+from helpers import draw_state, images, npz, preset, run  # noqa: E402
 from torch import nn  # noqa: E402
 
 import paddle_cait as pc  # noqa: E402
@@ -148,3 +148,34 @@ def test_full_size(chosen, tmp_path):
 @pytest.mark.parametrize("chosen", [p for p in PRESETS.values() if p.name not in QUICK], ids=lambda p: p.full_name)
 def test_full_size_of_all_the_others(chosen, tmp_path):
     check(chosen, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 160), ("vit_tiny_r_s16_p8_224", 288)])
+def test_googles_file_at_another_size_in_timm(name, size, tmp_path):
+    """timm resamples an .npz bilinearly: the rule `timm_npz`."""
+    chosen = pc.get_preset(name)
+    path = google_file(chosen, tmp_path / "google.npz")
+    model = oracle(chosen, img_size=size)
+    model.load_pretrained(str(path))
+    x = images(2, size)
+    found = run(pc.create_model(chosen, path, img_size=size, resample="timm_npz"), x)
+    close(found, exact(model, x), f"{name} at {size}")
+
+
+def test_an_npz_comes_back_as_timms_file(tmp_path):
+    """Google's file -> ours -> PyTorch's orientation under timm's names, which timm takes as its own."""
+    chosen = preset(tmp_path, family="vit_hybrid")
+    path = npz(tmp_path / "google.npz", draw_google(google_shapes(chosen.arch)))
+    pc.convert(path, tmp_path / "ours.pdparams", model=chosen)
+    pc.convert(tmp_path / "ours.pdparams", tmp_path / "timm.safetensors", model=chosen, layout="official")
+    pc.convert(path, tmp_path / "direct.safetensors", model=chosen, layout="official")
+    assert (tmp_path / "timm.safetensors").read_bytes() == (tmp_path / "direct.safetensors").read_bytes()
+    full = pc.get_preset("vit_tiny_r_s16_p8_224")
+    pc.convert(google_file(full, tmp_path / "g.npz"), tmp_path / "full.safetensors", model=full, layout="official")
+    one, two = oracle(full), oracle(full)
+    one.load_pretrained(str(tmp_path / "g.npz"))
+    from safetensors.torch import load_file
+
+    two.load_state_dict(load_file(tmp_path / "full.safetensors"))
+    for name, value in one.state_dict().items():
+        assert torch.equal(two.state_dict()[name], value), name
