@@ -10,7 +10,7 @@ from PIL import Image
 
 import paddle_cait as pc
 from paddle_cait.cli.main import main
-from paddle_cait.presets import read_preset_file
+from paddle_cait.presets import config_dir, read_preset_file
 
 CLASSES, VAL = 7, 14
 
@@ -148,3 +148,11 @@ def test_a_suite_goes_on_after_a_file_that_does_not_fit(tmp_path, capsys):
     assert code == 2 and "tiny.other: error:" in out.err and "does not fit tiny.other" in out.err
     rows = json.loads((tmp_path / "out" / "suite-presets.json").read_text())
     assert [row["verdict"]["status"] for row in rows] == ["NOT COMPARABLE", "DOES NOT FIT"]
+
+
+@pytest.mark.parametrize("path", sorted((config_dir() / "eval").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_is_made_of_flags_of_eval(path, capsys):
+    """And its first comment is the command that uses it; here without the data it asks for."""
+    assert path.read_text().startswith(f"# python tools/eval.py -c configs/eval/{path.name} ")
+    code, out = run(capsys, "-c", path)
+    assert code == 2 and "--data is missing" in out.err
