@@ -98,7 +98,8 @@ class Published:
     ``top1`` and ``top5`` are percentages over ``n`` images under ``preprocess``; a measurement within ``tolerance``
     points of ``top1`` agrees with it, for the reason given in ``tolerance_reason``. ``protocol``: how a class was
     chosen: by the model's ``classifier``, by nearest neighbours (``knn``), or by a ``linear`` layer on features.
-    ``dataset``: the labelled images; ``ILSVRC2012`` is the validation set.
+    ``dataset``: the labelled images; ``ILSVRC2012`` is the validation set. ``arch``: what was computed otherwise than
+    the preset does (``act: gelu_tanh`` in Google's own numbers), for ``create_model`` when comparing.
     """
 
     top1: float
@@ -110,6 +111,7 @@ class Published:
     n: int = 50000
     protocol: str = "classifier"
     dataset: str = "ILSVRC2012"
+    arch: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

@@ -29,7 +29,7 @@ def build(cls: Any, values: Any, where: str, **kinds: Any) -> Any:
     required: dict[str, Any] = {}
     optional: dict[str, Any] = {}
     for spec in dataclasses.fields(cls):
-        needed = spec.default is dataclasses.MISSING
+        needed = spec.default is spec.default_factory is dataclasses.MISSING
         (required if needed else optional)[spec.name] = {**FIELD_TYPES, **kinds}[str(spec.type)]
     try:
         return cls(**take(values, where, required, optional))
@@ -46,6 +46,7 @@ FIELD_TYPES: dict[str, Any] = {
     "str | None": str,
     "tuple[float, float, float]": (float, float, float),
     "tuple[str, ...]": (str, ...),
+    "dict[str, Any]": dict,
 }
 
 

@@ -56,6 +56,7 @@ def measure(args: argparse.Namespace, preset: Preset, weights: str) -> Outcome:
         img_size=transform.preprocess.img_size,
         entry=args.entry,
         **({"resample": args.resample} if args.resample else {}),
+        **(number.arch if number else {}),  # as the number was computed
     )
     if args.protocol == "knn":
         return _knn(args, preset, model, transform, source, number)

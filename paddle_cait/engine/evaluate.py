@@ -15,7 +15,7 @@ from paddle_cait.data.imagenet import ilsvrc_id_to_label
 from paddle_cait.data.label_sets import PLAIN, UNNAMED, LabelSet
 from paddle_cait.data.loader import ImageDataset, load_batches
 from paddle_cait.data.sources import open_source
-from paddle_cait.data.transforms import eval_transform
+from paddle_cait.data.transforms import EvalTransform, eval_transform
 from paddle_cait.engine import order
 from paddle_cait.engine.diagnose import ENOUGH, diagnose
 from paddle_cait.engine.metrics import Rows, score
@@ -24,7 +24,7 @@ from paddle_cait.engine.progress import Failed, Progress
 from paddle_cait.engine.verdict import Verdict, judge
 from paddle_cait.errors import DataError, PaddleCaitError
 from paddle_cait.files import PathLike
-from paddle_cait.presets import Preprocess, Published
+from paddle_cait.presets import SETTINGS, Preprocess, Published
 from paddle_cait.versions import versions
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def evaluate(
     model: nn.Layer,
     dataset: Any,
     *,
+    list_file: PathLike | None = None,
+    real_labels: PathLike | None = None,
+    preprocess: str = "official",
     batch_size: int = 64,
     workers: int = 2,
     limit: int | None = None,
@@ -107,6 +110,8 @@ def evaluate(
         dataset: the path of labelled images (:func:`paddle_cait.data.sources.open_source`), prepared as the model's
             preset says; or anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``, best an
             :class:`paddle_cait.data.loader.ImageDataset`, which also brings paths, fingerprint and preprocessing.
+        list_file, real_labels: of a path: its list, ``PATH LABEL`` or ``PATH 3,17`` a line; ImageNet-ReaL's real.json.
+        preprocess: of a path: the preset's ``official`` setting, or ``timm``'s.
         batch_size: images a step and process. Memory and speed depend on it, the counts do not.
         workers: processes that decode images; 0 decodes in this one.
         limit: only so many images, spread evenly over the list (a list sorted by class stays representative).
@@ -122,7 +127,10 @@ def evaluate(
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
     if isinstance(dataset, (str, os.PathLike)):
-        dataset = ImageDataset(open_source(dataset, num_classes=model.num_classes), eval_transform(model))
+        source = open_source(dataset, list_file, num_classes=model.num_classes, real_labels=real_labels)
+        dataset = ImageDataset(source, _transform(model, preprocess))
+    elif list_file or real_labels or preprocess != "official":
+        raise PaddleCaitError("list_file, real_labels and preprocess belong to a path: open_source and eval_transform")
     labels = _label_set(model, dataset)
     rank, world = join_processes()
     wanted = order.spread(len(dataset), limit)
@@ -176,6 +184,16 @@ def evaluate(
     if progress and rank == 0:
         progress.remove()
     return result
+
+
+def _transform(model: nn.Layer, preprocess: str) -> EvalTransform:
+    """The model's transform under a named setting of its preset, at the model's own size."""
+    if preprocess not in SETTINGS:
+        raise PaddleCaitError(f"preprocess is {preprocess!r}, expected {' or '.join(SETTINGS)}")
+    own = eval_transform(model)
+    if preprocess == "official":
+        return own
+    return eval_transform(model.preset.settings[preprocess], img_size=own.preprocess.img_size)
 
 
 def _predict(

@@ -41,7 +41,7 @@ def vit(tmp_path):
     path = tmp_path / "presets.yaml"
     text = path.read_text().replace("preprocess: {img_size: 48}", "preprocess: {img_size: 48}\n    PRE")
     text = text.replace("PRE", "preprocess_timm: {crop_pct: 0.9, interpolation: bilinear}")
-    google = "{top1: 40.0, n: 14, source: google}"
+    google = "{top1: 40.0, n: 14, source: google, arch: {act: gelu_tanh}}"
     numbers = f"n: 14, source: timm, preprocess: timm}}\n        also_published: [{google}]"
     text = text.replace("n: 12, source: nobody}", numbers)
     path.write_text(text)
@@ -60,6 +60,11 @@ def test_each_setting_is_judged_by_its_own_number(vit, tmp_path, capsys):
     assert found["official"]["published"]["top1"] == 40.0 and found["official"]["preprocess"]["crop_pct"] == 1.0
     assert found["timm"]["published"]["top1"] == 50.0 and found["timm"]["preprocess"]["crop_pct"] == 0.9
     assert found[None]["preprocess"] == found["timm"]["preprocess"]  # where the published number was measured
+    losses = {}
+    for act in ("gelu", "gelu_tanh"):  # Google's number is met by a model that computes as Google's code does
+        model = pc.create_model("tiny", vit[3], preset_file=vit[1], act=act)
+        losses[act] = pc.evaluate(model, data, workers=0).loss
+    assert found["official"]["loss"] == losses["gelu_tanh"] != losses["gelu"]
     code, out = run(capsys, *vit, "--data", data, "--interpolation", "nearest")
     assert code == 0 and "NOT COMPARABLE: interpolation is nearest, the published number used bilinear" in out.out
 
@@ -156,3 +161,21 @@ def test_every_config_is_made_of_flags_of_eval(path, capsys):
     assert path.read_text().startswith(f"# python tools/eval.py -c configs/eval/{path.name} ")
     code, out = run(capsys, "-c", path)
     assert code == 2 and "--data is missing" in out.err
+
+
+def test_evaluate_takes_the_same_from_python(vit, tmp_path):
+    data = photographs(tmp_path / "val", VAL, 0)
+    model = pc.create_model("tiny", vit[3], preset_file=vit[1])
+    official, timm = (pc.evaluate(model, data, preprocess=setting, workers=0) for setting in ("official", "timm"))
+    assert (official.preprocess.crop_pct, timm.preprocess.crop_pct) == (1.0, 0.9)
+    several = tmp_path / "several.txt"
+    several.write_text("".join(f"{i}.png {i % CLASSES},{(i + 1) % CLASSES}\n" for i in range(VAL)))
+    either = pc.evaluate(model, data, list_file=several, workers=0)
+    assert either.n == VAL
+    best = official.rows.top[:, 0]
+    right = (best == np.arange(VAL) % CLASSES) | (best == (np.arange(VAL) + 1) % CLASSES)
+    assert either.top1_correct == int(right.sum())
+    with pytest.raises(pc.PaddleCaitError, match="preprocess is 'torch', expected official or timm"):
+        pc.evaluate(model, data, preprocess="torch")
+    with pytest.raises(pc.PaddleCaitError, match="belong to a path"):
+        pc.evaluate(model, [], list_file=several)

@@ -17,8 +17,8 @@ from paddle_cait.layers.pos_embed import RULES, PositionTable  # noqa: E402
 OLD = 14
 
 
-def interpolated(table, **options):
-    image = torch.from_numpy(table).double().reshape(1, OLD, OLD, -1).permute(0, 3, 1, 2)
+def interpolated(table, side=OLD, **options):
+    image = torch.from_numpy(table).double().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     return torch.nn.functional.interpolate(image, **options).permute(0, 2, 3, 1).flatten(1, 2).numpy()
 
 
