@@ -109,7 +109,9 @@ def _classified(
         progress_dir=args.output_dir,
         resume=args.resume,
     )
-    verdict = result.verdict(number, _other_tags(preset, number))
+    # Without a number over these images, the verdict says over which there is one.
+    elsewhere = None if args.num_classes else preset.number(transform.preprocess, args.protocol)
+    verdict = result.verdict(number or elsewhere, _other_tags(preset, number))
     plain = report.plain(result, preset, number, verdict)
     return Outcome(verdict, report.text(result, number, verdict), plain, result.rows, result.names)
 
