@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from paddle_cait.errors import WeightsError
 from paddle_cait.weights.forms import joined
-from paddle_cait.weights.layouts import PARTS, Layout, State
+from paddle_cait.weights.layouts import PARTS, Layout
+from paddle_cait.weights.states import State
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact
 

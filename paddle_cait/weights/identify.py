@@ -9,7 +9,8 @@ from typing import Any
 
 from paddle_cait.presets import Preset, list_presets
 from paddle_cait.weights.canonical import Canonical, canonical
-from paddle_cait.weights.layouts import Layout, State, choose_layout, select_state
+from paddle_cait.weights.layouts import Layout, choose_layout
+from paddle_cait.weights.states import State, select_state
 from paddle_cait.weights.tensors import Checkpoint
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -6,13 +6,12 @@ The package's own names are the authors' (facebookresearch's; timm's for Google'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Union
+from typing import Callable, Union
 
-from paddle_cait.errors import WeightsError
 from paddle_cait.weights.forms import Form, class_entry, conv_kernel, flat, heads_first, heads_last
-from paddle_cait.weights.tensors import Checkpoint, TensorRef
+from paddle_cait.weights.tensors import TensorRef
 
 Replacement = Union[str, Callable[[re.Match], str]]
 PARTS = ("query", "key", "value", "gate", "up")  # the order in which parts are joined
@@ -72,7 +71,6 @@ _GOOGLE: tuple[tuple[str, Replacement], ...] = (
     (r"^pre_logits/", "pre_logits.fc/"),
     (r"/(kernel|scale)\b", ".weight"),
     (r"/bias\b", ".bias"),
-    (r"^head/", "head."),
 )
 _GOOGLE_NPZ = Layout(
     "google",  # google-research/vision_transformer and big_vision
@@ -149,64 +147,6 @@ LAYOUTS = (
     ),
 )
 
-# Put around every key by DistributedDataParallel and its kin.
-PREFIXES = ("module.", "_orig_mod.")
-
-# Entries of a training checkpoint that hold weights, the preferred first; the others are chosen with `entry`.
-ENTRIES = ("model", "state_dict", "model_state_dict", "teacher", "model_ema", "state_dict_ema", "ema")
-# Entries that are loaded only when asked for: the published DINO weights are the teacher's.
-ASKED_FOR = {"student": "the published weights and numbers are the teacher's"}
-
-
-@dataclass(frozen=True)
-class State:
-    """One set of weights of a file: tensors by the file's own keys, without wrapper prefix."""
-
-    entry: str  # "" for a file that holds the tensors directly
-    tensors: dict[str, TensorRef]
-    left_out: dict[str, str]
-    notes: tuple[str, ...] = ()
-
-
-def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
-    """The set of weights ``entry`` of a file, or the first known one; the rest is left out with a reason."""
-    states = _states(checkpoint.tree)
-    if not states:
-        raise WeightsError(
-            f"{checkpoint.path}: holds no tensors (found {_names(map(str, checkpoint.tree), 8) or 'nothing'})"
-        )
-    if entry is None:
-        known = [name for name in ("", *ENTRIES) if name in states]
-        known = known or [name for name in states if len(states) == 1 and name not in ASKED_FOR]
-        if not known and len(states) == 1:
-            only = next(iter(states))
-            raise WeightsError(
-                f"{checkpoint.path}: holds the {only} alone; {ASKED_FOR[only]}. To load it all the same: entry={only!r}"
-            )
-        if not known:
-            raise WeightsError(
-                f"{checkpoint.path}: holds several sets of weights, choose one with entry: {_names(states)}"
-            )
-        entry = known[0]
-    elif entry not in states:
-        raise WeightsError(
-            f"{checkpoint.path}: has no entry {entry!r} with weights, it has {_names(map(repr, states))}"
-        )
-    left_out = {}
-    for key in checkpoint.tree:
-        if entry != "" and key != entry:
-            left_out[key] = (
-                f"another set of weights: choose it with entry={key!r}" if key in states else "training state"
-            )
-    tensors = {}
-    for key, value in states[entry].items():
-        if isinstance(value, TensorRef):
-            tensors[key] = value
-        else:
-            left_out[key] = f"not a tensor but {type(value).__name__}"
-    notes = (f"these are the {entry}'s weights; {ASKED_FOR[entry]}",) if entry in ASKED_FOR else ()
-    return State(entry, _without_prefix(tensors), left_out, notes)
-
 
 def choose_layout(keys: Iterable[str], is_name: Callable[[str], bool]) -> Layout:
     """The layout under which most of ``keys`` are names (without ``#part``) that ``is_name`` knows; of equals the one
@@ -219,25 +159,3 @@ def choose_layout(keys: Iterable[str], is_name: Callable[[str], bool]) -> Layout
         return len(names) - len(others), sum(layout.reason_to_leave_out(name) is not None for name in others)
 
     return max(LAYOUTS, key=explained)
-
-
-def _states(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    if any(isinstance(value, TensorRef) for value in tree.values()):
-        return {"": tree}
-    return {
-        key: value
-        for key, value in tree.items()
-        if isinstance(key, str) and isinstance(value, Mapping) and any(isinstance(v, TensorRef) for v in value.values())
-    }
-
-
-def _without_prefix(tensors: dict[str, TensorRef]) -> dict[str, TensorRef]:
-    for prefix in PREFIXES:
-        if tensors and all(str(key).startswith(prefix) for key in tensors):
-            return _without_prefix({key[len(prefix) :]: value for key, value in tensors.items()})
-    return tensors
-
-
-def _names(names: Iterable[str], most: int = 20) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -12,7 +12,8 @@ from paddle_cait.errors import WeightsError
 from paddle_cait.presets import Preset
 from paddle_cait.weights.canonical import Canonical, canonical
 from paddle_cait.weights.identify import advice, facts_of_preset
-from paddle_cait.weights.layouts import choose_layout, select_state
+from paddle_cait.weights.layouts import choose_layout
+from paddle_cait.weights.states import select_state
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
 

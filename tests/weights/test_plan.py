@@ -1,11 +1,15 @@
 """Every tensor gets a place or a reason; anything unexplained is an error that names it."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
 from helpers import draw_state, images, npz, official_shapes, preset, run
 
 import paddle_cait as pc
+from paddle_cait.weights.plan import ModelSpec, make_plan
+from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
 
 
@@ -177,3 +181,16 @@ def test_compact_loses_nothing():
 def test_grouped_messages():
     lines = ["blocks.0.n is [1], expected [2]", "blocks.1.n is [1], expected [2]", "norm is [3], expected [4]"]
     assert grouped(lines) == ["blocks.{0-1}.n is [1], expected [2]", "norm is [3], expected [4]"]
+
+
+def test_keys_that_are_no_text(tiny):
+    """A pickle's dictionary may have any keys; they are names like others, and none of them fits."""
+
+    def checkpoint(tree):
+        return Checkpoint(Path("x.pth"), "pth-zip", {key: TensorRef(str(key), (3,), "float32", dict) for key in tree})
+
+    model = pc.create_model(tiny)
+    with pytest.raises(pc.WeightsError, match="2 tensors have no place in the model: .*1"):
+        make_plan(ModelSpec.of(model), checkpoint([1, "head.gamma"]))
+    with pytest.raises(pc.WeightsError, match="two tensors are named 1, one by text and one by number"):
+        make_plan(ModelSpec.of(model), checkpoint([1, "1"]))
