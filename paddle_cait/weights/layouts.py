@@ -130,7 +130,7 @@ LAYOUTS = (
     Layout(
         "dino training",  # the pair of networks of facebookresearch/dino's and dinov2's training checkpoints
         renames=((r"^backbone\.", ""), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")),
-        left_out=((r"^(dino_head|ibot_head|head)\.", "projection head, used in pre-training alone"),),
+        left_out=((r"^(dino_head|ibot_head|head)\.(mlp|last_layer)\.", "projection head, used in pre-training alone"),),
     ),
     Layout(
         "paddlevit",

@@ -155,6 +155,15 @@ def test_timm_dinov2(tmp_path, registers, swiglu):
     check(tiny, tmp_path / "timm.pth", outputs(model, images(2, 48)), layout)
 
 
+def test_a_classifier_in_a_backbones_file_is_called_one(tmp_path):
+    """DINO's own training head and a fine-tuned classifier both begin with `head.`."""
+    model = drawn(VisionTransformer(num_classes=7, **TIMM))
+    torch.save(model.state_dict(), tmp_path / "fine_tuned.pth")
+    report = pc.create_model(preset(tmp_path, family="dino"), tmp_path / "fine_tuned.pth").load_report
+    assert report.layout == "official"
+    assert set(report.left_out.values()) == {"classifier of 7 classes, the model has none"}
+
+
 def test_timm_deit3(tmp_path):
     model = drawn(VisionTransformer(num_classes=7, no_embed_class=True, init_values=1e-6, **TIMM))
     torch.save(model.state_dict(), tmp_path / "timm.pth")

@@ -190,7 +190,7 @@ def test_keys_that_are_no_text(tiny):
         return Checkpoint(Path("x.pth"), "pth-zip", {key: TensorRef(str(key), (3,), "float32", dict) for key in tree})
 
     model = pc.create_model(tiny)
-    with pytest.raises(pc.WeightsError, match="2 tensors have no place in the model: .*1"):
+    with pytest.raises(pc.WeightsError, match="2 tensors have no place in the model: 1, head.gamma"):
         make_plan(ModelSpec.of(model), checkpoint([1, "head.gamma"]))
     with pytest.raises(pc.WeightsError, match="two tensors are named 1, one by text and one by number"):
         make_plan(ModelSpec.of(model), checkpoint([1, "1"]))
