@@ -52,7 +52,6 @@ class EvalResult:
     backend: str | None
     weights_sha256: str
     weights_file: str
-    weights_notes: list[str]
     dataset: dict[str, Any]
     skipped: list[Failed]
     device: str
@@ -62,6 +61,7 @@ class EvalResult:
     seconds: float
     label_set: str = UNNAMED
     n_not_counted: int = 0
+    weights_notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=versions)
     notes: list[str] = field(default_factory=list)
 

@@ -92,7 +92,6 @@ class KnnResult:
     backend: str | None
     weights_sha256: str
     weights_file: str
-    weights_notes: list[str]
     train: dict[str, Any]
     dataset: dict[str, Any]
     skipped: list[Failed]
@@ -104,6 +103,7 @@ class KnnResult:
     search_seconds: float
     label_set: str = UNNAMED
     n_not_counted: int = 0
+    weights_notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=versions)
     notes: list[str] = field(default_factory=list)
 

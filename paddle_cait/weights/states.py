@@ -15,7 +15,7 @@ PREFIXES = ("module.", "_orig_mod.")
 # Entries of a training checkpoint that hold weights, the preferred first; the others are chosen with `entry`.
 ENTRIES = ("model", "state_dict", "model_state_dict", "teacher", "model_ema", "state_dict_ema", "ema")
 # Entries that are loaded only when asked for: the published DINO weights are the teacher's.
-ASKED_FOR = {"student": "the published weights and numbers are the teacher's"}
+ASKED_FOR = {"student": "the presets dino_* and dinov2_* and their numbers are the teacher's"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
         if not known and len(states) == 1:
             only = next(iter(states))
             raise WeightsError(
-                f"{checkpoint.path}: holds the {only} alone; {ASKED_FOR[only]}. To load it all the same: entry={only!r}"
+                f"{checkpoint.path}: holds the {only} alone, while {ASKED_FOR[only]}. "
+                f"To load it all the same: entry={only!r}"
             )
         if not known:
             raise WeightsError(
@@ -66,7 +67,7 @@ def select_state(checkpoint: Checkpoint, entry: str | None = None) -> State:
             raise WeightsError(f"{checkpoint.path}: two tensors are named {key!s}, one by text and one by number")
         else:
             tensors[str(key)] = value
-    notes = (f"these are the {entry}'s weights; {ASKED_FOR[entry]}",) if entry in ASKED_FOR else ()
+    notes = (f"these are the {entry}'s weights, while {ASKED_FOR[entry]}",) if entry in ASKED_FOR else ()
     return State(entry, _without_prefix(tensors), left_out, notes)
 
 

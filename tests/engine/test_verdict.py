@@ -97,3 +97,24 @@ def test_a_number_is_compared_under_its_own_preprocessing():
     other = PRESET.also_published[0]
     assert result(39250, preprocess=other.preprocess).verdict(other).status == "PASS"
     assert result(39250).verdict(other).status == "NOT COMPARABLE"
+
+
+def test_a_number_that_is_other_weights_names_them():
+    """timm's AugReg file evaluated for the original's number: the same shapes, 2.75 points apart."""
+    orig, augreg = (
+        pc.get_preset(f"vit_base_patch16_224.{tag}") for tag in ("orig_in21k_ft_in1k", "augreg_in21k_ft_in1k")
+    )
+    timm = orig.settings["timm"]
+    measured = result(correct=42267, preprocess=timm)  # 84.534
+    others = {augreg.full_name: augreg.number(timm), "nothing": None}
+    verdict = measured.verdict(orig.number(timm), others)
+    assert verdict.status == "FAIL"
+    assert verdict.reason.endswith(f"it agrees with {augreg.full_name} (84.534): are these its weights?")
+    assert measured.verdict(augreg.number(timm), {orig.full_name: orig.number(timm)}).status == "PASS"
+    elsewhere = result(correct=42267, preprocess=orig.preprocess).verdict(orig.number(orig.preprocess), others)
+    assert elsewhere.status == "FAIL" and "it agrees" not in elsewhere.reason
+
+
+def test_notes_on_the_weights_forbid_a_comparison():
+    verdict = result(weights_notes=["its name is that of another"]).verdict(PRESET.published)
+    assert str(verdict) == "NOT COMPARABLE: its name is that of another"

@@ -221,10 +221,12 @@ def test_a_dino_training_checkpoint(tmp_path, dino_pair):
     expected = outputs(student, images(2, 48))
     ours = check(tiny, tmp_path / "full.pth", expected, "dino training", entry="student")
     assert ours.load_report.notes == [
-        "these are the student's weights; the published weights and numbers are the teacher's"
+        "these are the student's weights, while the presets dino_* and dinov2_* and their numbers are the teacher's"
     ]
     torch.save({"student": content["student"], "epoch": 3}, tmp_path / "student.pth")
-    with pytest.raises(pc.WeightsError, match="holds the student alone; the published weights .* entry='student'"):
+    with pytest.raises(
+        pc.WeightsError, match="holds the student alone, while the presets dino_.* the teacher's.* entry='student'"
+    ):
         pc.create_model(tiny, tmp_path / "student.pth")
 
 
