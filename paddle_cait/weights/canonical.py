@@ -38,8 +38,11 @@ def canonical(
     refs: dict[str, TensorRef] = {}
     parts: dict[str, dict[str, TensorRef]] = {}
     for key, ref in state.tensors.items():
-        name, _, part = layout.rename(key).partition("#")
-        ref = layout.in_form(f"{name}#{part}" if part else name, ref)
+        renamed = layout.rename(key)
+        name, _, part = renamed.partition("#")
+        if part not in PARTS:
+            name, part = renamed, ""
+        ref = layout.in_form(renamed, ref)
         place = parts.setdefault(name, {}) if part else refs
         if (part or name) in place or (part and name in refs):
             raise WeightsError(f"{checkpoint.path}: two tensors are named {name!r} under {layout.name} names")
@@ -56,9 +59,9 @@ def canonical(
 def _joined(name: str, parts: dict[str, TensorRef], transposed: bool, checkpoint: Checkpoint) -> TensorRef:
     """The parts of one tensor, one after the other along its outputs."""
     refs = [parts[part] for part in PARTS if part in parts]
-    if len({(ref.shape, ref.dtype) for ref in refs}) > 1:
+    if len({(ref.shape, ref.dtype) for ref in refs}) > 1 or not refs[0].shape:
         found = ", ".join(f"{part} {ref.dtype} {list(ref.shape)}" for part, ref in parts.items())
-        raise WeightsError(f"{checkpoint.path}: the parts of {name} differ: {found}")
+        raise WeightsError(f"{checkpoint.path}: the parts of {name} cannot be joined: {found}")
     return joined(refs, 0 if transposed or len(refs[0].shape) < 2 else 1)
 
 

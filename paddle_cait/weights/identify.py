@@ -148,7 +148,7 @@ def in_canonical_names(checkpoint: Checkpoint, entry: str | None = None) -> tupl
     state = select_state(checkpoint, entry)
     layout = choose_layout(state.tensors, lambda name: _KNOWN_NAME.fullmatch(name) is not None)
     shapes = {layout.rename(key): ref.shape for key, ref in state.tensors.items()}
-    width = shapes.get("norm.weight", (0,))[0]
+    width = next(iter(shapes.get("norm.weight", ())), 0)
     fused = {name: (width, 3 * width) for name in shapes if name.endswith(".attn.qkv.weight")}
     return state, layout, canonical(state, layout, fused, fused, checkpoint)
 

@@ -155,7 +155,8 @@ def make_plan(spec: ModelSpec, checkpoint: Checkpoint, entry: str | None = None)
         if reason is not None:
             report.left_out[name] = reason
         elif (spec.head_replaced or spec.backbone) and _is_classifier(spec, name):
-            report.left_out[name] = f"classifier of {ref.shape[0 if transposed else -1]} classes, the model has " + (
+            classes = ref.shape[0 if transposed else -1] if ref.shape else "no"
+            report.left_out[name] = f"classifier of {classes} classes, the model has " + (
                 "none" if spec.backbone else "another"
             )
         else:
@@ -191,7 +192,7 @@ def _match(
     elif found == shape:
         steps[name] = Step(ref, transpose)
     elif spec.head_replaced and _is_classifier(spec, name):
-        report.left_out[name] = f"classifier of {found[-1]} classes, the model has {shape[-1]}"
+        report.left_out[name] = f"classifier of {found[-1] if found else 'no'} classes, the model has {shape[-1]}"
         report.kept[name] = "the file's classifier has another number of classes"
     else:
         problems.shapes.append(f"{name} is {list(found)}, expected {list(shape)}")

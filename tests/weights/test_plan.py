@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from google_npz import google_shapes
 from helpers import draw_state, images, npz, official_shapes, preset, run
 
 import paddle_cait as pc
+from paddle_cait.weights.identify import fits, in_canonical_names
 from paddle_cait.weights.plan import ModelSpec, make_plan
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
@@ -194,3 +196,50 @@ def test_keys_that_are_no_text(tiny):
         make_plan(ModelSpec.of(model), checkpoint([1, "head.gamma"]))
     with pytest.raises(pc.WeightsError, match="two tensors are named 1, one by text and one by number"):
         make_plan(ModelSpec.of(model), checkpoint([1, "1"]))
+
+
+SHAPES = [
+    (),
+    (0,),
+    (1,),
+    (3,),
+    (40,),
+    (40, 0),
+    (3, 40),
+    (40, 3),
+    (1, 1, 40),
+    (5, 8, 40),
+    (40, 5, 8),
+    (1, 1, 1, 64),
+    (2, 2),
+]
+SHAPES += [(1, 9, 40), (1, 10, 40), (7, 7, 3, 64), (1, 1, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("layout", ["google", "hugging face", "official"])
+def test_any_shapes_under_any_names_are_explained(layout, tmp_path):
+    """Whatever the arrays of a hostile file are shaped as: an error that names tensors, never a traceback."""
+    rng = np.random.RandomState(0)
+    chosen = preset(tmp_path, family="vit_hybrid" if layout == "google" else "vit")
+    keys = list(google_shapes(chosen.arch) if layout == "google" else official_shapes(chosen))
+    if layout == "hugging face":
+        parts = [f"attention.attention.{p}.{leaf}" for p in ("query", "key", "value") for leaf in ("weight", "bias")]
+        keys = ["embeddings.cls_token", "embeddings.position_embeddings", "layernorm.weight", "classifier.bias"]
+        keys += [f"encoder.layer.{i}.{part}" for i in range(3) for part in parts]
+    keys += ["a#query", "#", "blocks.0.attn.qkv.weight#", "blocks.0.attn.qkv.weight#who", "pos_embed", "cls"]
+    specs = [ModelSpec.of(pc.create_model(chosen, num_classes=classes)) for classes in (None, 0, 5)]
+    for i in range(60):
+        tree = {}
+        for key in keys:
+            array = np.zeros(SHAPES[rng.randint(len(SHAPES))], [np.float32, np.float16, np.int64][rng.randint(3)])
+            tree[key] = TensorRef(key, array.shape, array.dtype.name, lambda array=array: array)
+        file = Checkpoint(Path("x.npz"), "npz", tree)
+        with pytest.raises(pc.WeightsError) as caught:
+            make_plan(specs[i % 3], file)
+        assert "\n" not in str(caught.value)
+        try:
+            shapes = in_canonical_names(file)[2].shapes
+        except pc.WeightsError as error:
+            assert "x.npz" in str(error)
+        else:
+            assert fits(shapes)
