@@ -19,6 +19,7 @@ FAMILIES = {
     "deit3": ("paddle_cait.models.deit", "DeiT3"),
     "dino": ("paddle_cait.models.dino", "Dino"),
     "dinov2": ("paddle_cait.models.dino", "DinoV2"),
+    "gcvit": ("paddle_cait.models.gcvit", "GCViT"),
     "vit": ("paddle_cait.models.vit", "VisionTransformer"),
     "vit_hybrid": ("paddle_cait.models.vit", "VisionTransformer"),
 }

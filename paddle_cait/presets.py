@@ -52,6 +52,12 @@ ARCH_FIELDS: dict[str, dict[str, tuple[Any, bool]]] = {
     "deit": {**_VIT, "distilled": (bool, False), "head_dist": (bool, False)},
     "deit3": {**_VIT, "init_values": (float, True)},
     "dino": _VIT,
+    "gcvit": {
+        **{key: _VIT[key] for key in ("img_size", "in_chans", "num_classes", "embed_dim", "mlp_ratio")},
+        "depths": ((int, ...), True),
+        "num_heads": ((int, ...), True),
+        "init_values": (float, False),
+    },
     "dinov2": {**_VIT, "init_values": (float, True), "num_register_tokens": (int, False), "ffn": (str, False)},
 }
 PROTOCOLS = ("classifier", "knn", "linear")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 sys.path.insert(0, str(GOLDEN))
 
-from draw import SHRUNK, SHRUNK_FAMILIES, SHRUNK_VIT, draw_state, images  # noqa: E402
+from draw import SHRUNK, SHRUNK_FAMILIES, SHRUNK_GCVIT, SHRUNK_VIT, draw_state, images  # noqa: E402
 
 __all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "preset", "run"]
 
@@ -42,7 +42,8 @@ models:
 
 def preset(folder: Path, name: str = "tiny", family: str = "cait", **changes: Any) -> Preset:
     """A shrunk model's preset, through a real YAML file (kept at folder/presets.yaml)."""
-    arch = {**(SHRUNK if family == "cait" else {**SHRUNK_VIT, **SHRUNK_FAMILIES[family]}), **changes}
+    own = {"cait": SHRUNK, "gcvit": SHRUNK_GCVIT}
+    arch = {**(own[family] if family in own else {**SHRUNK_VIT, **SHRUNK_FAMILIES[family]}), **changes}
     path = folder / "presets.yaml"
     flow = "{" + ", ".join(f"{k}: {_yaml(v)}" for k, v in arch.items()) + "}"
     path.write_text(PRESET.format(family=family, name=name, arch=flow, img_size=arch["img_size"]))

@@ -20,8 +20,25 @@ def linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
     )
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Conv2D:
-    """``nn.Conv2D`` without padding, with PyTorch's default init: U(+-1/sqrt(fan_in)) for weight and bias."""
-    bound = 1.0 / math.sqrt(in_channels * kernel_size * kernel_size)
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int,
+    padding: int = 0,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Conv2D:
+    """``nn.Conv2D`` with PyTorch's default init: U(+-1/sqrt(fan_in)) for weight and bias."""
+    bound = 1.0 / math.sqrt(in_channels // groups * kernel_size * kernel_size)
     uniform = nn.initializer.Uniform(-bound, bound)
-    return nn.Conv2D(in_channels, out_channels, kernel_size, stride=stride, weight_attr=uniform, bias_attr=uniform)
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        weight_attr=uniform,
+        bias_attr=uniform if bias else False,
+    )

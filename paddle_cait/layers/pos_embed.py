@@ -5,6 +5,7 @@ A rule has its author's name because the results differ: by 0.03 on values up to
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Callable
 
@@ -83,6 +84,12 @@ RULES: dict[str, Callable[[int, int], np.ndarray]] = {
 }
 
 
+def _resampled(table: np.ndarray, rule: str, source: Grid, target: Grid) -> np.ndarray:
+    """[h, w, C] -> float32 [new h, new w, C]."""
+    rows, columns = RULES[rule](source[0], target[0]), RULES[rule](source[1], target[1])
+    return np.einsum("ij,jkc,lk->ilc", rows, table.astype(np.float64), columns, optimize=True).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class PositionTable:
     """How a model's table [1, prefix + h*w, C] follows its image size. The ``prefix`` entries have no place."""
@@ -91,13 +98,36 @@ class PositionTable:
     prefix: int
     grid: Grid
 
+    def source(self, shape: tuple[int, ...]) -> Grid | None:
+        """The grid of a file's table of this shape; the authors' are square."""
+        count = shape[1] - self.prefix if len(shape) == 3 else 0
+        side = math.isqrt(max(count, 0))
+        return (side, side) if side and side * side == count else None
+
     def resample(self, table: np.ndarray, source: Grid) -> np.ndarray:
         """A table over the grid ``source`` -> float32 table over this model's grid."""
         if source == self.grid:
             return table
-        rule = RULES[self.rule]
-        rows, columns = rule(source[0], self.grid[0]), rule(source[1], self.grid[1])
-        old = table[0, self.prefix :].reshape(*source, -1).astype(np.float64)
-        new = np.einsum("ij,jkc,lk->ilc", rows, old, columns, optimize=True)
-        new = new.reshape(1, -1, table.shape[-1]).astype(np.float32)
+        old = table[0, self.prefix :].reshape(*source, -1)
+        new = _resampled(old, self.rule, source, self.grid).reshape(1, -1, table.shape[-1])
         return np.concatenate([table[:, : self.prefix], new], axis=1)
+
+
+@dataclass(frozen=True)
+class BiasTable:
+    """How a table of relative positions [(2h-1)*(2w-1), heads] follows its window: bicubic, as the rule ``deit``."""
+
+    grid: Grid  # the window
+    rule: str = "deit"
+
+    def source(self, shape: tuple[int, ...]) -> Grid | None:
+        """The window of a file's table of this shape; the authors' are square."""
+        side = math.isqrt(shape[0]) if len(shape) == 2 else 0
+        return ((side + 1) // 2, (side + 1) // 2) if side % 2 and side * side == shape[0] else None
+
+    def resample(self, table: np.ndarray, source: Grid) -> np.ndarray:
+        """A table for the window ``source`` -> float32 table for this model's window."""
+        if source == self.grid:
+            return table
+        old, new = ((2 * h - 1, 2 * w - 1) for h, w in (source, self.grid))
+        return _resampled(table.reshape(*old, -1), self.rule, old, new).reshape(-1, table.shape[-1])

@@ -50,6 +50,11 @@ def flat(ref: TensorRef) -> TensorRef:
     return _reshaped(ref, (max(ref.shape),)) if ref.shape and max(ref.shape) == math.prod(ref.shape) else ref
 
 
+def pointwise(ref: TensorRef) -> TensorRef:
+    """A Linear's matrix kept as a 1x1 convolution, [out, in, 1, 1] -> [out, in]."""
+    return _reshaped(ref, ref.shape[:2]) if ref.shape[2:] == (1, 1) else ref
+
+
 def class_entry(ref: TensorRef) -> TensorRef:
     """A position table [1, h*w, C] that has no entry for the class token -> [1, 1 + h*w, C], that entry zero.
 

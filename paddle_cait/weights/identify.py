@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 Facts = dict[str, Any]
 
 # What a user may set when building a preset, so that a file with another value still fits it.
-_ADJUSTABLE = {"num_classes": "num_classes", "positions": "img_size", "second_head": "head_dist"}
+_ADJUSTABLE = {
+    "num_classes": "num_classes",
+    "positions": "img_size",
+    "window": "img_size",
+    "second_head": "head_dist",
+}
 # A fact's name -> how it is said.
 _WORDS = {
     "embed_dim": "width",
@@ -32,9 +38,12 @@ _WORDS = {
     "mlp": "MLP",
     "representation": "representation layer",
     "stem": "stem",
+    "levels": "levels",
+    "window": "window",
 }
 _KNOWN_NAME = re.compile(
     r"(cls_token|dist_token|register_tokens|pos_embed|patch_embed\.(proj|backbone)\b.*|norm\.\w+|head(_dist)?\.\w+"
+    r"|levels\.\d+\.(blocks|downsample|q_global_gen)\..*|patch_embed\.conv_down\..*"
     r"|pre_logits\.fc\.\w+|blocks(_token_only)?\.\d+\.(norm[12]|attn|mlp|gamma_[12]|ls[12])\b.*)"
 )
 
@@ -58,6 +67,8 @@ class Fit:
 
     def _value(self, fact: str) -> Any:
         found = self.differs[fact][0]
+        if fact == "window":
+            return found * 32 or None  # GCViT's windows are a 32nd of the image
         if fact != "positions":
             return found
         side = round(found**0.5)
@@ -79,6 +90,8 @@ def facts_of(shapes: Shapes) -> Facts:
     tokens = tuple(size(name, 1) for name in ("cls_token", "dist_token", "register_tokens"))
     table_prefix = _table_prefix(shapes)
     gated = any(name.endswith(".mlp.w12.bias") for name in shapes)
+    levels = _count(shapes, r"levels\.(\d+)\.")
+    first = "levels.0.blocks.0." if levels else "blocks.0."
     return {
         "embed_dim": size("norm.weight"),
         "depth": _count(shapes, r"blocks\.(\d+)\."),
@@ -88,16 +101,20 @@ def facts_of(shapes: Shapes) -> Facts:
         "second_head": "head_dist.bias" in shapes,
         "patch_size": size("patch_embed.proj.weight", 3),
         "tokens": tokens,
-        "scale": next((s for s in ("gamma_1", "ls1.gamma") if f"blocks.0.{s}" in shapes), None),
-        "mlp": ("swiglu" if gated else "mlp", size("blocks.0.mlp.w12.bias" if gated else "blocks.0.mlp.fc1.bias")),
+        "scale": next((s for s in ("gamma_1", "ls1.gamma", "gamma1") if first + s in shapes), None),
+        "mlp": ("swiglu" if gated else "mlp", size(f"{first}mlp.{'w12' if gated else 'fc1'}.bias")),
         "representation": size("pre_logits.fc.bias"),
         "stem": _stem(shapes),
+        "levels": tuple(_count(shapes, rf"levels\.{level}\.blocks\.(\d+)\.") for level in range(levels)),
+        "window": (math.isqrt(size("levels.0.blocks.0.attn.relative_position_bias_table")) + 1) // 2,
     }
 
 
 def facts_of_preset(preset: Preset) -> Facts:
     """The same facts as a preset's arch gives them."""
     arch = preset.arch
+    if preset.family == "gcvit":
+        return _facts_of_gcvit(arch)
     dim, hidden = arch["embed_dim"], int(arch["embed_dim"] * arch["mlp_ratio"])
     gated = arch.get("ffn") == "swiglu"
     side = arch["img_size"] // _step(arch)
@@ -115,6 +132,27 @@ def facts_of_preset(preset: Preset) -> Facts:
         "mlp": ("swiglu", (hidden * 2 // 3 + 7) // 8 * 16) if gated else ("mlp", hidden),
         "representation": arch.get("representation_size", 0),
         "stem": None if stem is None else tuple(stem),
+        "levels": (),
+        "window": 0,
+    }
+
+
+def _facts_of_gcvit(arch: dict[str, Any]) -> Facts:
+    return {
+        "embed_dim": 8 * arch["embed_dim"],
+        "depth": 0,
+        "class_blocks": 0,
+        "positions": 0,
+        "num_classes": arch["num_classes"],
+        "second_head": False,
+        "patch_size": 3,
+        "tokens": (0, 0, 0),
+        "scale": "gamma1" if "init_values" in arch else None,
+        "mlp": ("mlp", int(arch["embed_dim"] * arch["mlp_ratio"])),
+        "representation": 0,
+        "stem": None,
+        "levels": tuple(arch["depths"]),
+        "window": math.ceil(arch["img_size"] / 32),
     }
 
 
@@ -148,8 +186,11 @@ def in_canonical_names(checkpoint: Checkpoint, entry: str | None = None) -> tupl
     state = select_state(checkpoint, entry)
     layout = choose_layout(state.tensors, lambda name: _KNOWN_NAME.fullmatch(name) is not None)
     shapes = {layout.rename(key): ref.shape for key, ref in state.tensors.items()}
-    width = next(iter(shapes.get("norm.weight", ())), 0)
-    fused = {name: (width, 3 * width) for name in shapes if name.endswith(".attn.qkv.weight")}
+    fused = {}  # [in, out] of the matrices whose bias tells which side is out
+    for name, shape in shapes.items():
+        out = next(iter(shapes.get(name.replace(".weight", ".bias"), ())), 0)
+        if name.endswith((".qkv.weight", ".fc1.weight")) and len(shape) == 2 and out in shape:
+            fused[name] = (shape[0] if shape[1] == out else shape[1], out)
     return state, layout, canonical(state, layout, fused, fused, checkpoint)
 
 

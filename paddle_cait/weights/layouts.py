@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Callable, Union
 
-from paddle_cait.weights.forms import Form, class_entry, conv_kernel, flat, heads_first, heads_last
+from paddle_cait.weights.forms import Form, class_entry, conv_kernel, flat, heads_first, heads_last, pointwise
 from paddle_cait.weights.tensors import TensorRef
 
 Replacement = Union[str, Callable[[re.Match], str]]
@@ -44,7 +44,10 @@ class Layout:
 
 
 # Whatever the layout.
-LEFT_OUT = ((r"^mask_token$", "serves DINOv2's pre-training alone"),)
+LEFT_OUT = (
+    (r"^mask_token$", "serves DINOv2's pre-training alone"),
+    (r"\.relative_position_index$", "follows from the window size"),
+)
 
 _GOOGLE: tuple[tuple[str, Replacement], ...] = (
     (r"^(opt/target|params/img|params)/", ""),
@@ -110,6 +113,25 @@ _HUGGING_FACE: tuple[tuple[str, Replacement], ...] = (
     (r"^pooler\.dense\.", "pre_logits.fc."),
 )
 
+_TIMM_GCVIT: tuple[tuple[str, Replacement], ...] = (
+    (r"^stem\.conv1\.", "patch_embed.proj."),
+    (r"^stem\.down\.", "patch_embed.conv_down."),
+    (r"^stages\.(\d+)\.downsample\.", lambda found: f"levels.{int(found[1]) - 1}.downsample."),  # one level later
+    (r"^stages\.\d+\.norm\.", "norm."),
+    (r"^stages\.", "levels."),
+    (
+        r"\.global_block\.blocks\.conv(\d+)\.",
+        lambda found: f".q_global_gen.to_q_global.{int(found[1]) - 1}.conv_block.",
+    ),
+    (r"\.conv_block\.conv_dw\.", ".conv.0."),
+    (r"\.conv_block\.se\.fc1\.", ".conv.2.fc.0."),
+    (r"\.conv_block\.se\.fc2\.", ".conv.2.fc.2."),
+    (r"\.conv_block\.conv_pw\.", ".conv.3."),
+    (r"\.attn\.rel_pos\.", ".attn."),
+    (r"\.ls([12])\.gamma$", r".gamma\1"),
+    (r"^head\.fc\.", "head."),
+)
+
 # The layout that explains most keys wins, the first of equals. Adding a layout is adding a row.
 LAYOUTS = (
     Layout("official"),  # facebookresearch/deit, dino, dinov2; timm; Paddle-Image-Models; PaddleClas; this package
@@ -120,6 +142,7 @@ LAYOUTS = (
         renames=((r"^reg_token$", "register_tokens"), (r"\.mlp\.fc1\.", ".mlp.w12."), (r"\.mlp\.fc2\.", ".mlp.w3.")),
         forms=((r"^pos_embed$", class_entry),),
     ),
+    Layout("timm (GCViT)", renames=_TIMM_GCVIT, forms=((r"\.conv\.2\.fc\.[02]\.weight$", pointwise),)),
     _GOOGLE_NPZ,
     replace(_GOOGLE_NPZ, name="google (stem only)", renames=(*_GOOGLE, (r"\.backbone\.stem\.", ".backbone."))),
     Layout(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +10,7 @@ import numpy as np
 from paddle_cait.errors import WeightsError
 from paddle_cait.presets import Preset
 from paddle_cait.weights.canonical import Canonical, canonical
-from paddle_cait.weights.identify import advice, facts_of_preset
+from paddle_cait.weights.identify import advice
 from paddle_cait.weights.layouts import choose_layout
 from paddle_cait.weights.states import select_state
 from paddle_cait.weights.tensors import Checkpoint, TensorRef
@@ -28,8 +27,9 @@ class PositionTable(Protocol):
     """What a model says of a table that depends on its image size (:mod:`paddle_cait.layers.pos_embed`)."""
 
     rule: str
-    prefix: int
     grid: Grid
+
+    def source(self, shape: tuple[int, ...], /) -> Grid | None: ...
 
     def resample(self, table: np.ndarray, source: Grid, /) -> np.ndarray: ...
 
@@ -43,6 +43,7 @@ class ModelSpec:
     linear: frozenset[str]  # weights of Linear layers: [in, out] here, [out, in] in PyTorch
     classifier: tuple[str, ...]  # names of the layers that another number of classes replaces
     head_replaced: bool
+    own_size: bool  # the image size is the preset's
     backbone: bool  # the preset has no classifier: a file's is left out
     tables: dict[str, PositionTable]
     preset: Preset | None = None
@@ -59,6 +60,7 @@ class ModelSpec:
             linear=frozenset(f"{name}.weight".lstrip(".") for name, layer in layers if isinstance(layer, nn.Linear)),
             classifier=getattr(model, "classifier", ()),
             head_replaced=preset is not None and getattr(model, "num_classes", None) != preset.num_classes,
+            own_size=preset is not None and _pair(preset.arch["img_size"]) == getattr(model, "img_size", None),
             backbone=getattr(model, "num_classes", None) == 0,
             tables=model.position_tables() if hasattr(model, "position_tables") else {},
             preset=preset,
@@ -162,7 +164,7 @@ def make_plan(spec: ModelSpec, checkpoint: Checkpoint, entry: str | None = None)
         else:
             problems.unknown.append(name)
     problems.raise_if_any(spec, checkpoint, named)
-    if report.resized and spec.preset and _has_own_size(spec):
+    if report.resized and spec.preset and spec.own_size:
         fitting = advice(named.shapes, spec.preset)
         report.notes.append(f"the file is of another image size than {spec.label}, whose numbers are not its.{fitting}")
     report.loaded = list(steps)
@@ -199,7 +201,7 @@ def _match(
 
 
 def _source_grid(table: PositionTable, shape: tuple[int, ...], found: tuple[int, ...], foreign: bool) -> Grid | None:
-    """The grid of a file's position table if it is not the model's. The authors' tables are square.
+    """The grid of a file's position table if it is not the model's.
 
     A table that already has the model's shape is another grid's only when the model is not square while the file is not
     ours: 14x14 and 7x28 patches are both 196.
@@ -208,14 +210,11 @@ def _source_grid(table: PositionTable, shape: tuple[int, ...], found: tuple[int,
         return None
     if found == shape and (not foreign or table.grid[0] == table.grid[1]):
         return None
-    side = math.isqrt(max(found[1] - table.prefix, 0))
-    return (side, side) if side and side * side == found[1] - table.prefix else None
+    return table.source(found)
 
 
-def _has_own_size(spec: ModelSpec) -> bool:
-    """Is the model as large as its preset, so that a file of it would need no resampling?"""
-    positions = facts_of_preset(spec.preset)["positions"] if spec.preset else 0
-    return all(table.grid[0] * table.grid[1] == positions for table in spec.tables.values())
+def _pair(size: int | Grid) -> Grid:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _is_classifier(spec: ModelSpec, name: str) -> bool:

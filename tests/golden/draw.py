@@ -43,6 +43,15 @@ SHRUNK_FAMILIES = {
     "dino": {"num_classes": 0},
     "dinov2": {"num_classes": 0, "init_values": 1.0},
 }
+# GCViT has widths and heads by level.
+SHRUNK_GCVIT = {
+    "img_size": 64,
+    "num_classes": 7,
+    "embed_dim": 32,
+    "depths": [2, 3, 2, 2],
+    "num_heads": [2, 4, 8, 16],
+    "mlp_ratio": 2.0,
+}
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

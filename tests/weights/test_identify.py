@@ -58,6 +58,8 @@ def test_a_presets_facts_are_those_of_its_shapes(chosen):
         ("dino_vits16", "deit_small_patch16_224", r"It fits dino_vits16\."),
         ("vit_small_r26_s32_224", "vit_large_r50_s32_224", r"It fits vit_small_r26_s32_224\."),
         ("cait_xxs24_224", "deit_tiny_patch16_224", r"It fits cait_xxs24_224\."),
+        ("gcvit_xxtiny", "gcvit_tiny", r"It fits gcvit_xxtiny\."),
+        ("gcvit_tiny2", "vit_tiny_patch16_224", r"It fits gcvit_tiny2\."),
     ],
 )
 def test_a_wrong_pairing_names_the_right_preset(file, model, advice):
