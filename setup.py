@@ -23,7 +23,8 @@ setup(
     extras_require={
         "cpu": ["paddlepaddle"],
         "gpu": ["paddlepaddle-gpu"],
-        "test": ["pytest", "hypothesis"],
+        "keras": ["h5py"],
+        "test": ["pytest", "hypothesis", "h5py"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch: `make oracles` installs these two without their dependencies.
         "oracles": [

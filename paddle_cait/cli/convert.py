@@ -1,4 +1,4 @@
-"""Import an official checkpoint (.pth, .npz, .safetensors, .onnx, .pdparams; by content), or write one back.
+"""Import an official checkpoint (.pth, .npz, .safetensors, .onnx, .h5, .pdparams; by content), or write one back.
 
 PyTorch is not needed and nothing in the file is executed. Every tensor is accounted for; a file that does not fit the
 model is refused, and --inspect says which presets it fits. OUT appears whole or not at all, with OUT.json (source

@@ -33,6 +33,14 @@ def conv_kernel(ref: TensorRef) -> TensorRef:
     return _changed(ref, (outputs, inputs, height, width), lambda array: array.transpose(3, 2, 0, 1))
 
 
+def depthwise_kernel(ref: TensorRef) -> TensorRef:
+    """Keras's depthwise kernel [height, width, channels, 1] -> [channels, 1, height, width]."""
+    if len(ref.shape) != 4:
+        return ref
+    height, width, channels, each = ref.shape
+    return _changed(ref, (channels, each, height, width), lambda array: array.transpose(2, 3, 0, 1))
+
+
 def heads_last(ref: TensorRef) -> TensorRef:
     """Projection into heads, kernel [in, heads, size] -> [in, heads*size], bias [heads, size] -> [heads*size]."""
     if len(ref.shape) not in (2, 3):

@@ -10,7 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Callable, Union
 
-from paddle_cait.weights.forms import Form, class_entry, conv_kernel, flat, heads_first, heads_last, pointwise
+from paddle_cait.weights.forms import (
+    Form,
+    class_entry,
+    conv_kernel,
+    depthwise_kernel,
+    flat,
+    heads_first,
+    heads_last,
+    pointwise,
+)
 from paddle_cait.weights.tensors import TensorRef
 
 Replacement = Union[str, Callable[[re.Match], str]]
@@ -132,6 +141,43 @@ _TIMM_GCVIT: tuple[tuple[str, Replacement], ...] = (
     (r"^head\.fc\.", "head."),
 )
 
+_KERAS_FORMS: tuple[tuple[str, Form], ...] = (
+    (r"\.conv\.0\.weight$", depthwise_kernel),
+    (r"\.conv\.3\.weight$|\.reduction\.weight$|^patch_embed\.proj\.weight$", conv_kernel),
+)
+_KERAS_H5: tuple[tuple[str, Replacement], ...] = (  # awsaf49/gcvit-tf: GROUP/MODEL/then its layers' names
+    (r"^(model_weights/)?[^/]+/[^/]+/(?=.*:0$)", ""),
+    (r":0$", ""),
+    (r"\b(levels|blocks|to_q_global|conv|fc)_(\d+)/", r"\1/\2/"),
+    (r"/(depthwise_kernel|kernel|gamma)$", "/weight"),
+    (r"/beta$", "/bias"),
+    (r"/", "."),
+)
+
+
+def _numbered(name: str) -> Callable[[re.Match], str]:
+    """Keras leaves out the number of the first of several: ``block``, ``block_1``, ``block_2``."""
+    return lambda found: f"{name}/{int(found[1] or 0)}/"
+
+
+_KERAS_VARS: tuple[tuple[str, Replacement], ...] = (  # the same model in the .keras format, without names of its own
+    (r"^levels/gc_vi_t_level(?:_(\d+))?/", _numbered("levels")),
+    (r"\bblocks/gc_vi_t_block(?:_(\d+))?/", _numbered("blocks")),
+    (r"\bto_q_global/feat_extract(?:_(\d+))?/", _numbered("to_q_global")),
+    (r"/down/", "/downsample/"),
+    (r"/conv/depthwise_conv2d/", "/conv/0/"),
+    (r"/conv/conv2d/", "/conv/3/"),
+    (r"/conv/se/fc/dense/", "/conv/2/fc/0/"),
+    (r"/conv/se/fc/dense_1/", "/conv/2/fc/2/"),
+    (r"^layers/dense/", "head/"),
+    (r"/attn/vars/0$", "/attn/relative_position_bias_table"),
+    (r"(blocks/\d+)/vars/0$", r"\1/gamma1"),
+    (r"(blocks/\d+)/vars/1$", r"\1/gamma2"),
+    (r"/vars/0$", "/weight"),
+    (r"/vars/1$", "/bias"),
+    (r"/", "."),
+)
+
 # The layout that explains most keys wins, the first of equals. Adding a layout is adding a row.
 LAYOUTS = (
     Layout("official"),  # facebookresearch/deit, dino, dinov2; timm; Paddle-Image-Models; PaddleClas; this package
@@ -143,6 +189,8 @@ LAYOUTS = (
         forms=((r"^pos_embed$", class_entry),),
     ),
     Layout("timm (GCViT)", renames=_TIMM_GCVIT, forms=((r"\.conv\.2\.fc\.[02]\.weight$", pointwise),)),
+    Layout("keras", renames=_KERAS_H5, forms=_KERAS_FORMS, in_out=True),
+    Layout("keras (variables)", renames=_KERAS_VARS, forms=_KERAS_FORMS, in_out=True),
     _GOOGLE_NPZ,
     replace(_GOOGLE_NPZ, name="google (stem only)", renames=(*_GOOGLE, (r"\.backbone\.stem\.", ".backbone."))),
     Layout(

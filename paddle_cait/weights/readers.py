@@ -8,6 +8,7 @@ from pathlib import Path
 from paddle_cait.errors import WeightsError
 from paddle_cait.files import PathLike
 from paddle_cait.weights.byte_source import ByteSource
+from paddle_cait.weights.hdf5_files import KERAS_MEMBER, SIGNATURE, open_hdf5, open_keras
 from paddle_cait.weights.npz_files import is_npz, open_npz
 from paddle_cait.weights.onnx_files import is_onnx, open_onnx
 from paddle_cait.weights.pdparams_files import open_pdparams
@@ -16,12 +17,11 @@ from paddle_cait.weights.tensors import Checkpoint, quote
 from paddle_cait.weights.torch_files import LEGACY_START, open_torch_legacy, open_torch_zip, torch_root
 from paddle_cait.weights.zip_members import ZipMembers
 
-EXPECTED = "expected a PyTorch .pth, .npz, .safetensors, .pdparams or .onnx file"
+EXPECTED = "expected a PyTorch .pth, .npz, .safetensors, .pdparams, .onnx or Keras .h5 file"
 
 # How other files begin, and what to tell who has one.
 _OTHERS = (
     (b"\x93NUMPY", "is a single numpy array (.npy); save named arrays with numpy.savez"),
-    (b"\x89HDF", "is an HDF5 file (Keras, h5py); convert it to .npz or .safetensors first"),
     (b"\x1f\x8b", "is gzip-compressed; unpack it first (gunzip, tar xzf)"),
     (b"BZh", "is bzip2-compressed; unpack it first"),
     (b"\xfd7zXZ", "is xz-compressed; unpack it first"),
@@ -71,6 +71,8 @@ def _open(source: ByteSource) -> Checkpoint:
     head = source.read(0, min(source.size, 512))
     if _is_safetensors(source, head):
         return open_safetensors(source)
+    if head.startswith(SIGNATURE):
+        return open_hdf5(source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _open_zip(source)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -91,6 +93,8 @@ def _open_zip(source: ByteSource) -> Checkpoint:
     root = torch_root(archive)
     if root is not None:
         return open_torch_zip(source, archive, root)
+    if KERAS_MEMBER in archive.members:
+        return open_keras(source, archive)
     if is_npz(archive):
         return open_npz(source, archive)
     names = ", ".join(quote(name, 40) for name in list(archive.members)[:3]) or "nothing"

@@ -96,8 +96,8 @@ class Inert:
 class Checkpoint:
     """An open checkpoint file; a context manager.
 
-    ``format``: pth-zip, pth-legacy, npz, safetensors, pdparams or onnx. ``tree``: nested dict, list, tuple, str, int,
-    float, bool and None with :class:`TensorRef` and :class:`Inert` leaves. ``metadata``: a safetensors file's own
+    ``format``: pth-zip, pth-legacy, npz, safetensors, pdparams, onnx or hdf5. ``tree``: nested dict, list, tuple, str,
+    int, float, bool and None with :class:`TensorRef` and :class:`Inert` leaves. ``metadata``: a safetensors file's own
     texts; of an ONNX model its ``producer`` and the tensors ``left_out``.
     """
 

@@ -162,3 +162,32 @@ def test_tables_of_another_size_are_resampled_and_said(drawn):
     assert first == "2x2 positions resampled to 3x3 by the rule 'deit'"
     report = pc.create_model(*drawn).load_report
     assert not report.resized and not report.notes
+
+
+def test_a_size_with_its_own_preset_is_that_preset(tmp_path):
+    """What an official model for 96 pixels would be: the model of 64 pixels, built for 96."""
+    own = preset(tmp_path, "at_96", family="gcvit", img_size=96)
+    path = npz(tmp_path / "x.npz", draw_state(official_shapes(own)))
+    small = preset(tmp_path, "at_64", family="gcvit")
+    one, other = pc.create_model(own, path), pc.create_model(small, path, img_size=96)
+    assert not other.load_report.resized
+    x = images(2, 96)
+    np.testing.assert_array_equal(run(one, x), run(other, x))
+
+
+@pytest.mark.slow
+def test_gcvit_large_at_384_is_its_preset(tmp_path):
+    path = npz(tmp_path / "x.npz", draw_state(official_shapes(pc.get_preset("gcvit_large_384"))))
+    x = images(1, 384)
+    expected = run(pc.create_model("gcvit_large_384", path), x)
+    np.testing.assert_array_equal(run(pc.create_model("gcvit_large", path, img_size=384), x), expected)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (384, 384), (512, 512), (320, 480)])
+def test_the_same_weights_at_other_sizes(tmp_path, size):
+    path = npz(tmp_path / "x.npz", draw_state(official_shapes(pc.get_preset("gcvit_xxtiny"))))
+    model = pc.create_model("gcvit_xxtiny", path, img_size=size)
+    assert model.levels[0].windows.window == (size[0] // 32, size[1] // 32) and model.levels[0].windows.mask is None
+    assert len(model.load_report.resized) == (0 if size == (224, 224) else 12)
+    logits = run(model, pixels(1, size))
+    assert np.isfinite(logits).all() and logits.std() > 0.1
