@@ -273,7 +273,8 @@ class GCViT(nn.Layer):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.img_size: Grid = (img_size, img_size) if isinstance(img_size, int) else img_size
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size = (height, width)
         if min(self.img_size) < 32:
             raise PaddleCaitError(f"img_size is {self.img_size[0]}x{self.img_size[1]}, expected at least 32 a side")
         self.num_classes, self.features_only = num_classes, features_only

