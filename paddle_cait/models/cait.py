@@ -20,6 +20,7 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 
 from paddle_cait.layers import init
+from paddle_cait.layers.attention import Attention
 from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import PatchEmbed, Size
@@ -28,26 +29,13 @@ from paddle_cait.layers.pos_embed import PositionTable
 EPSILON = 1e-6
 
 
-class TalkingHeadsAttention(nn.Layer):
+class TalkingHeadsAttention(Attention):
     """Self-attention with heads mixed before and after the softmax (Shazeer et al. 2020). [B, N, C] -> [B, N, C]."""
 
     def __init__(self, dim: int, num_heads: int, attn_drop: float = 0.0, drop: float = 0.0) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = init.linear(dim, 3 * dim)
+        super().__init__(dim, num_heads, attn_drop, drop)
         self.proj_l = init.linear(num_heads, num_heads)
         self.proj_w = init.linear(num_heads, num_heads)
-        self.proj = init.linear(dim, dim)
-        self.attn_drop = nn.Dropout(attn_drop)
-        self.proj_drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).reshape([0, 0, 3, self.num_heads, -1]).transpose([2, 0, 3, 1, 4])
-        q, k, v = qkv[0], qkv[1], qkv[2]  # each [B, H, N, D]
-        x = paddle.matmul(self.attn_drop(self.attention(q, k)), v)
-        x = x.transpose([0, 2, 1, 3]).flatten(2)
-        return self.proj_drop(self.proj(x))
 
     def attention(self, q: Tensor, k: Tensor) -> Tensor:
         """The maps [B, H, N, N] that weigh the values. Rows need not sum to 1: ``proj_w`` comes after the softmax."""
