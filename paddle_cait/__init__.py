@@ -18,6 +18,7 @@ _LAZY = {
     "convert": "paddle_cait.conversion",
     "eval_transform": "paddle_cait.data.transforms",
     "evaluate": "paddle_cait.engine.evaluate",
+    "fuse": "paddle_cait.export.fuse",
 }
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "create_model",
     "eval_transform",
     "evaluate",
+    "fuse",
     "get_preset",
     "list_models",
     "load_weights",

@@ -24,9 +24,22 @@ ARROWS = {
     "engine": BASE | {"data"},
     "factory": BASE | {"models", "weights"},
     "conversion": BASE | {"factory", "weights"},
+    "export": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
     "cli": BASE
-    | {"yaml_files", "runtime", "layers", "models", "weights", "data", "engine", "factory", "conversion", "cli"},
-    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine"},
+    | {
+        "yaml_files",
+        "runtime",
+        "layers",
+        "models",
+        "weights",
+        "data",
+        "engine",
+        "export",
+        "factory",
+        "conversion",
+        "cli",
+    },
+    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine", "export"},
     "__main__": {"cli"},
 }
 STANDARD_AND_YAML = {"presets", "yaml_files", "files", "errors"}

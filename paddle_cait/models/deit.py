@@ -83,6 +83,7 @@ class DeiT3(VisionTransformer):
     def drop_path_rates(rate: float, depth: int) -> list[float]:
         return [rate] * depth
 
-    def _embed(self, x: Tensor) -> Tensor:
-        patches = self.pos_drop(self.patch_embed(x) + self.pos_embed)
+    def add_positions(self, patches: Tensor) -> Tensor:
+        """Patches [B, N, C] -> tokens [B, T, C]; the class token has no position."""
+        patches = self.pos_drop(patches + self.pos_embed)
         return paddle.concat([*self._prefix(patches), patches], axis=1)

@@ -72,8 +72,9 @@ class DinoV2(Dino):
         super().__init__(block=block, prefix=(1 + num_register_tokens, 1), **{**own, **arch})
         self.register_tokens = self._token(num_register_tokens) if num_register_tokens else None
 
-    def _embed(self, x: Tensor) -> Tensor:
-        tokens = VisionTransformer._embed(self, x)  # Paddle 2.6's to_static knows no super()
+    def add_positions(self, patches: Tensor) -> Tensor:
+        """Patches [B, N, C] -> tokens [B, T, C]; registers have no position."""
+        tokens = VisionTransformer.add_positions(self, patches)  # Paddle 2.6's to_static knows no super()
         if self.register_tokens is None:
             return tokens
         cls, patches = tokens[:, :1], tokens[:, 1:]

@@ -45,6 +45,10 @@ class StdConv(nn.Conv2D):
         self.constants = constants
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.standardised(), stride=self._stride, padding="SAME")
+
+    def standardised(self) -> Tensor:
+        """The filters that are applied, [outputs, inputs, k, k]."""
         weight = self.weight.astype("float64")  # float32 here is a quarter of a hybrid's whole rounding error
         centred = weight - weight.mean([1, 2, 3], keepdim=True)
         variance = (centred * centred).mean([1, 2, 3], keepdim=True)
@@ -52,8 +56,7 @@ class StdConv(nn.Conv2D):
             deviation = paddle.sqrt(variance + self.constants.std_epsilon)
         else:
             deviation = paddle.sqrt(variance) + self.constants.std_epsilon
-        standardised = (centred / deviation).astype(self.weight.dtype)
-        return F.conv2d(x, standardised, stride=self._stride, padding="SAME")
+        return (centred / deviation).astype(self.weight.dtype)
 
 
 def norm(channels: int, constants: Constants) -> nn.GroupNorm:

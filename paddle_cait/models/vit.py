@@ -154,7 +154,10 @@ class VisionTransformer(nn.Layer):
 
     def _embed(self, x: Tensor) -> Tensor:
         """Images -> tokens with their positions, [B, T, C]."""
-        patches = self.patch_embed(x)
+        return self.add_positions(self.patch_embed(x))
+
+    def add_positions(self, patches: Tensor) -> Tensor:
+        """Patches [B, N, C] -> tokens with their positions, [B, T, C]."""
         return self.pos_drop(paddle.concat([*self._prefix(patches), patches], axis=1) + self.pos_embed)
 
     def _prefix(self, patches: Tensor) -> list[Tensor]:
