@@ -49,7 +49,7 @@ class SqueezeExcite(nn.Layer):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc(x.mean([2, 3])).unsqueeze([2, 3])
+        return x * self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1)).unsqueeze([2, 3])
 
 
 class MBConv(nn.Layer):
