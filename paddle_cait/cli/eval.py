@@ -3,7 +3,8 @@
 Counts are integers over exactly the images listed. The verdict is PASS, FAIL (exit status 1), or NOT COMPARABLE with
 the reason: a part of the images, another preprocessing, skipped files. Backbones without a classifier are measured by
 --protocol knn or linear; ImageNet-ReaL, ImageNetV2, -A, -R and -Sketch are judged by their own numbers. --suite
-evaluates every model of a family whose file lies in --weights-dir. In several processes:
+evaluates every model of a family whose file lies in --weights-dir. An exported folder is evaluated like its checkpoint,
+in any runtime and precision it was exported for: --weights FOLDER. In several processes:
 python -m paddle.distributed.launch --nproc_per_node 2 tools/eval.py ..."""
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from paddle_cait.cli import eval_engines as engines
 from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
 from paddle_cait.cli.common import add_config, add_json, write_json
@@ -29,7 +31,13 @@ EXAMPLE = "paddle-cait eval --model cait_xxs24_224 --weights XXS24_224.pth --dat
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("--model", help="preset; see `paddle-cait list`")
-    what.add_argument("--checkpoint", "--weights", dest="weights", metavar="FILE", help="any supported checkpoint")
+    what.add_argument(
+        "--checkpoint",
+        "--weights",
+        dest="weights",
+        metavar="FILE",
+        help="any supported checkpoint; or a folder that `paddle-cait export` wrote, which needs no --model",
+    )
     what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
     what.add_argument("--num-classes", type=int, help="classes of a fine-tuned checkpoint")
     what.add_argument("--preset-file", metavar="FILE", help="YAML file of your own presets")
@@ -77,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--backend", choices=("pillow", "cv2"), default="pillow", help="cv2 is not comparable (%(default)s)"
     )
+    engines.add_arguments(parser)
     run_ = parser.add_argument_group("run")
     run_.add_argument("-b", "--batch-size", type=int, default=64, help="%(default)s")
     run_.add_argument("-j", "--workers", type=int, default=2, help="processes that decode images (%(default)s)")
@@ -91,21 +100,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.data:
         raise ConfigError("--data is missing: the folder with the images")
-    if bool(args.model) == bool(args.suite):
+    exported = bool(args.weights) and Path(args.weights).is_dir()
+    if bool(args.model or exported) == bool(args.suite):
         raise ConfigError("give --model NAME or --suite FAMILY, one of the two")
-    return _suite(args) if args.suite else _single(args)
+    return _suite(args) if args.suite else _single(args, exported)
 
 
-def _single(args: argparse.Namespace) -> int:
-    preset = get_preset(args.model, args.preset_file)
-    if not args.weights:
-        raise ConfigError("--weights is missing: the checkpoint to evaluate")
-    outcome = measure(args, preset, args.weights)
+def _single(args: argparse.Namespace, exported: bool) -> int:
+    model = None
+    if exported:
+        model, preset = engines.open_folder(args)
+    else:
+        preset = get_preset(args.model, args.preset_file)
+        if not args.weights:
+            raise ConfigError("--weights is missing: the checkpoint to evaluate")
+    outcome = measure(args, preset, args.weights, model)
     if _is_first_process():
         print(outcome.text)
         if args.predictions:
             report.write_predictions(args.predictions, outcome.rows, outcome.names)
         write_json(args, outcome.plain)
+        engines.offer_export(outcome.plain)
     return 1 if outcome.verdict.status == FAIL else 0
 
 

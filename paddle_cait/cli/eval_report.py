@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from paddle_cait.engine.evaluate import EvalResult
 from paddle_cait.engine.metrics import TOP, Rows
+from paddle_cait.engine.result import EvalResult
 from paddle_cait.engine.verdict import Verdict
 from paddle_cait.files import PathLike, write_atomic
 from paddle_cait.presets import Preset, Published
@@ -26,6 +26,18 @@ def prepared(result: Any) -> str:
     return f"{pre.img_size} px, crop {pre.crop_pct:g} {pre.crop_mode}, {pre.interpolation}, {result.backend}"
 
 
+def computed(result: EvalResult) -> str:
+    """What computed the logits, in a line."""
+    run = result.runtime
+    parts = [f"{result.engine} {run.get('version', '')}".rstrip(), result.precision]
+    if "threads" in run:
+        parts.append(f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}")
+    if "onednn" in run:
+        parts.append(f"oneDNN {'on' if run['onednn'] else 'off'}")
+    parts += [f"{name} sha256 {sha256[:16]}" for name, sha256 in run.get("files", {}).items()]
+    return ", ".join(parts)
+
+
 def text(result: EvalResult, number: Published | None, verdict: Verdict) -> str:
     """The result on a screen; its last line is the verdict."""
     published = "" if number is None else f"   published {number.top1:.3f}"
@@ -34,6 +46,7 @@ def text(result: EvalResult, number: Published | None, verdict: Verdict) -> str:
         f"{result.model}  {result.weights_file}  sha256 {result.weights_sha256[:16]}",
         f"  images      {result.n:,} of {result.dataset['images']:,} ({result.dataset.get('description', 'dataset')})",
         f"  prepared    {prepared(result)}",
+        f"  computed    {computed(result)}",
         f"  top-1       {result.top1:.3f} ({result.top1_correct}/{result.n}){published}",
         f"  top-5       {result.top5:.3f} ({result.top5_correct}/{result.n}){published5}",
         f"  loss        {result.loss:.4f}",

@@ -6,14 +6,16 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from paddle_cait import runtime
+from paddle_cait.cli import eval_engines as engines
 from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
 from paddle_cait.data.label_sets import ILSVRC2012, UNNAMED
 from paddle_cait.data.sources import ImageSource, open_source
 from paddle_cait.data.transforms import EvalTransform, eval_transform
+from paddle_cait.engine.engines import LayerEngine
 from paddle_cait.engine.verdict import Verdict, judge_knn
 from paddle_cait.errors import ConfigError
+from paddle_cait.export.exported import ExportedModel
 from paddle_cait.presets import Preprocess, Preset, Published, list_presets
 
 _FIELDS = ("img_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
@@ -30,12 +32,12 @@ class Outcome:
     names: list[str] | None
 
 
-def measure(args: argparse.Namespace, preset: Preset, weights: str) -> Outcome:
-    """Evaluate the checkpoint ``weights`` of ``preset`` as the flags say."""
+def measure(args: argparse.Namespace, preset: Preset, weights: str, exported: ExportedModel | None = None) -> Outcome:
+    """Evaluate the checkpoint ``weights`` of ``preset``, or what was ``exported`` of one, as the flags say."""
     _check_protocol(args, preset)
-    runtime.prepare(args.device)
-    from paddle_cait.factory import create_model
-
+    if exported is None:
+        engines.check_checkpoint(args, weights)
+        engines.prepare(args, args.device)
     backbone = args.protocol != "classifier"
     classes = args.num_classes if args.num_classes is not None else preset.num_classes
     source = open_source(
@@ -47,20 +49,30 @@ def measure(args: argparse.Namespace, preset: Preset, weights: str) -> Outcome:
         class_subset=args.class_subset,
     )
     dataset = ILSVRC2012 if source.label_set.name == UNNAMED else source.label_set.name
-    transform = _transform(args, preset, dataset)
+    transform = _transform(args, preset, dataset, exported)
     number = None if args.num_classes else preset.number(transform.preprocess, args.protocol, dataset)
+    model: Any = exported or _build(args, preset, weights, transform, number)
+    if args.protocol == "knn":
+        return _knn(args, preset, model, transform, source, number)
+    return _classified(args, preset, model, transform, source, number)
+
+
+def _build(
+    args: argparse.Namespace, preset: Preset, weights: str, transform: EvalTransform, number: Published | None
+) -> Any:
+    """The checkpoint's model, or what computes it."""
+    from paddle_cait.factory import create_model
+
     model = create_model(
         preset,
         weights,
-        num_classes=0 if backbone else args.num_classes,
+        num_classes=args.num_classes if args.protocol == "classifier" else 0,
         img_size=transform.preprocess.img_size,
         entry=args.entry,
         **({"resample": args.resample} if args.resample else {}),
         **(number.arch if number else {}),  # as the number was computed
     )
-    if args.protocol == "knn":
-        return _knn(args, preset, model, transform, source, number)
-    return _classified(args, preset, model, transform, source, number)
+    return LayerEngine(model, static=True) if args.engine == "static" else model
 
 
 def _check_protocol(args: argparse.Namespace, preset: Preset) -> None:
@@ -75,12 +87,14 @@ def _check_protocol(args: argparse.Namespace, preset: Preset) -> None:
         raise ConfigError(f"--num-classes belongs to a classifier, not to --protocol {args.protocol}")
 
 
-def _transform(args: argparse.Namespace, preset: Preset, dataset: str) -> EvalTransform:
+def _transform(args: argparse.Namespace, preset: Preset, dataset: str, exported: ExportedModel | None) -> EvalTransform:
     """The named setting, or the one under which the number was measured; then whatever single flags change."""
     number = preset.number(None, args.protocol, dataset)
     setting = preset.settings[args.preprocess] if args.preprocess else _setting_of(preset, number)
     changes = {key: value for key in _FIELDS if (value := getattr(args, key)) is not None}
-    return eval_transform(setting, args.backend, **changes)
+    if exported is None:
+        return eval_transform(setting, args.backend, **changes)
+    return exported.adapt(eval_transform(setting, args.backend, **{"img_size": exported.img_size[0], **changes}))
 
 
 def _setting_of(preset: Preset, number: Published | None) -> Preprocess:
@@ -109,6 +123,9 @@ def _classified(
         progress_dir=args.output_dir,
         resume=args.resume,
     )
+    if isinstance(model, ExportedModel) and number and number.arch:
+        how = ", ".join(f"{key} = {value}" for key, value in number.arch.items())
+        result.notes.append(f"the published number was computed with {how}, an export computes as the preset does")
     # Without a number over these images, the verdict says over which there is one.
     elsewhere = None if args.num_classes else preset.number(transform.preprocess, args.protocol)
     verdict = result.verdict(number or elsewhere, _other_tags(preset, number))

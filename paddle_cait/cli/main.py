@@ -19,6 +19,9 @@ VERBS = {
     "list": ("list", "show the presets: sizes, published accuracies, licences"),
     "convert": ("convert", "import an official checkpoint, or write one back, without PyTorch"),
     "eval": ("eval", "measure a checkpoint's accuracy and judge it against the published one"),
+    "export": ("export", "write a verified inference model: Paddle Inference, ONNX, OpenVINO"),
+    "predict": ("predict", "name what is in photographs, in the fastest runtime installed"),
+    "bench": ("bench", "time every engine against timm's, in one fair run"),
     "doctor": ("doctor", "check this installation and machine, line by line"),
     "demo": ("demo", "import and verify the bundled checkpoint, in under a minute"),
 }
@@ -50,6 +53,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     logging.basicConfig(format="note: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("paddle_cait").setLevel(logging.INFO)  # Paddle 2.6 raises the root's level
     try:
         return int(module.run(parse(parser, argv)))
     except PaddleCaitError as error:
@@ -74,6 +78,6 @@ def _overview() -> str:
     verbs = "\n".join(f"  {verb:<{width}}  {line}" for verb, (_, line) in VERBS.items())
     return (
         "usage: paddle-cait VERB [flags]\n\n"
-        "Image transformers for PaddlePaddle (CaiT, DeiT, ViT, DINO): exact ports, safe imports, verified numbers.\n\n"
+        "Image transformers for PaddlePaddle (CaiT, DeiT, ViT, DINO, GCViT): exact ports, safe imports, verified numbers.\n\n"
         f"{verbs}\n\n`paddle-cait VERB --help` shows a verb's flags and an example."
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 
 from paddle_cait.errors import DataError
 
@@ -51,11 +51,12 @@ _CV2_FILTERS = {
 }
 
 
-def decode(data: bytes | str | os.PathLike[str], path: str | None = None) -> Image.Image:
+def decode(data: bytes | str | os.PathLike[str], path: str | None = None, exif: bool = False) -> Image.Image:
     """An encoded image (its bytes, or the path of its file) as an RGB ``PIL.Image``, as torchvision's loader reads it.
 
-    Every mode goes through ``convert("RGB")``; the EXIF orientation is not applied. ``path`` names bytes in messages.
-    Raises `DataError` for a file that is missing, empty, truncated, corrupt, no image, or above `MAX_PIXELS`.
+    Every mode goes through ``convert("RGB")``; the EXIF orientation is not applied, unless ``exif`` asks for it.
+    ``path`` names bytes in messages. Raises `DataError` for a file that is missing, empty, truncated, corrupt, no
+    image, or above `MAX_PIXELS`.
     """
     name = path or ("image" if isinstance(data, bytes) else os.fspath(data))
     try:
@@ -67,8 +68,10 @@ def decode(data: bytes | str | os.PathLike[str], path: str | None = None) -> Ima
         if not encoded:
             raise DataError(f"{name}: the file is empty (0 bytes), expected an image; copy or download it again")
         with _PILLOW:
-            image = Image.open(io.BytesIO(encoded))
+            image: Image.Image = Image.open(io.BytesIO(encoded))
             image.load()
+            if exif:
+                image = ImageOps.exif_transpose(image)
             # convert() of an RGB image is a copy of it: the same pixels, later
             return image if image.mode == "RGB" else image.convert("RGB")
     except DataError:
@@ -128,19 +131,21 @@ class EvalTransform:
     __repr__ = describe
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        if image.mode != "RGB":
-            with _PILLOW:
-                image = image.convert("RGB")
-        pixels = self._pixels_cv2(image) if self.backend == "cv2" else self._pixels(image)
-        out = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+        out = self.pixels(image).transpose(2, 0, 1).astype(np.float32, order="C")
         # three operations on floats take less time than looking 3 * H * W bytes up in a table of 256 results
         out /= np.float32(255)
         out -= self._mean
         out /= self._std
         return out
 
-    def _pixels(self, image: Image.Image) -> np.ndarray:
-        """uint8 [img_size, img_size, 3]."""
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """uint8 [img_size, img_size, 3]: resized and cropped, before the arithmetic. May be read-only."""
+        if image.mode != "RGB":
+            with _PILLOW:
+                image = image.convert("RGB")
+        return self._pixels_cv2(image) if self.backend == "cv2" else self._pixels_pillow(image)
+
+    def _pixels_pillow(self, image: Image.Image) -> np.ndarray:
         size = self.preprocess.img_size
         resample = _PIL_FILTERS[self.preprocess.interpolation]
         width, height = resized_size(image.size, self.preprocess)
@@ -166,6 +171,13 @@ class EvalTransform:
         top, left = max(-top, 0), max(-left, 0)
         out[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         return out
+
+
+class PixelTransform(EvalTransform):
+    """``PIL.Image -> numpy uint8 [img_size, img_size, 3]``, for models that hold the arithmetic themselves."""
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        return self.pixels(image)
 
 
 def resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:

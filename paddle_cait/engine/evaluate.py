@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from paddle_cait.data.imagenet import ilsvrc_id_to_label
-from paddle_cait.data.label_sets import PLAIN, UNNAMED, LabelSet
+from paddle_cait.data.label_sets import PLAIN, LabelSet
 from paddle_cait.data.loader import ImageDataset, load_batches
 from paddle_cait.data.sources import open_source
 from paddle_cait.data.transforms import EvalTransform, eval_transform
 from paddle_cait.engine import order
 from paddle_cait.engine.diagnose import ENOUGH, diagnose
+from paddle_cait.engine.engines import Engine, as_engine
 from paddle_cait.engine.metrics import Rows, score
 from paddle_cait.engine.processes import barrier, gather, join_processes
 from paddle_cait.engine.progress import Failed, Progress
-from paddle_cait.engine.verdict import Verdict, judge
+from paddle_cait.engine.result import EvalResult
 from paddle_cait.errors import DataError, PaddleCaitError
 from paddle_cait.files import PathLike
-from paddle_cait.presets import SETTINGS, Preprocess, Published
-from paddle_cait.versions import versions
+from paddle_cait.presets import SETTINGS, Preprocess
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -33,65 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("paddle_cait")
 
 
-@dataclass
-class EvalResult:
-    """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers.
-
-    ``label_set``: the published set of labels, such as ``ILSVRC2012``, ``ImageNet-ReaL`` or ``ImageNet-A``, or
-    ``unnamed``. ``n_not_counted``: images left out because the set says of no class that it is right for them.
-    """
-
-    model: str
-    n: int
-    top1_correct: int
-    top5_correct: int
-    loss: float
-    rows: Rows = field(repr=False)
-    names: list[str] | None = field(repr=False)
-    preprocess: Preprocess | None
-    backend: str | None
-    weights_sha256: str
-    weights_file: str
-    dataset: dict[str, Any]
-    skipped: list[Failed]
-    device: str
-    processes: int
-    batch_size: int
-    images_per_second: float
-    seconds: float
-    label_set: str = UNNAMED
-    n_not_counted: int = 0
-    weights_notes: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=versions)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def top1(self) -> float:
-        """Percent of images whose best class is the label, or one of several."""
-        return 100.0 * self.top1_correct / self.n if self.n else 0.0
-
-    @property
-    def top5(self) -> float:
-        """Percent of images whose label, or one of several, is among the best five classes."""
-        return 100.0 * self.top5_correct / self.n if self.n else 0.0
-
-    def verdict(self, published: Published | None, others: Mapping[str, Published | None] | None = None) -> Verdict:
-        """Does this agree with a published number (``get_preset(name).published``)? See :func:`judge`."""
-        return judge(self, published, others)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the rows and the images' names, for JSON."""
-        plain = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if name not in ("rows", "names", "preprocess")
-        }
-        preprocess = asdict(self.preprocess) if self.preprocess else None
-        return {**plain, "top1": self.top1, "top5": self.top5, "preprocess": preprocess}
-
-
 def evaluate(
-    model: nn.Layer,
+    model: nn.Layer | Engine,
     dataset: Any,
     *,
     list_file: PathLike | None = None,
@@ -107,6 +50,9 @@ def evaluate(
     """Evaluate ``model`` on ``dataset``, in as many processes as ``paddle.distributed.launch`` started.
 
     Args:
+        model: a Paddle layer, computed in dygraph; or what else computes logits: a layer in a static graph
+            (:class:`paddle_cait.engine.engines.LayerEngine`), an exported folder
+            (:func:`paddle_cait.export.exported.load_exported`).
         dataset: the path of labelled images (:func:`paddle_cait.data.sources.open_source`), prepared as the model's
             preset says; or anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``, best an
             :class:`paddle_cait.data.loader.ImageDataset`, which also brings paths, fingerprint and preprocessing.
@@ -122,19 +68,18 @@ def evaluate(
     best is sought, is up to the dataset's label set (:mod:`paddle_cait.data.label_sets`). Raises :class:`DataError` for
     an unreadable image and :class:`PaddleCaitError` for logits that are not finite or labels of other classes.
     """
-    import paddle
-
+    engine = as_engine(model)
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
     if isinstance(dataset, (str, os.PathLike)):
-        source = open_source(dataset, list_file, num_classes=model.num_classes, real_labels=real_labels)
-        dataset = ImageDataset(source, _transform(model, preprocess))
+        source = open_source(dataset, list_file, num_classes=engine.num_classes, real_labels=real_labels)
+        dataset = ImageDataset(source, engine.adapt(_transform(model, preprocess)))
     elif list_file or real_labels or preprocess != "official":
         raise PaddleCaitError("list_file, real_labels and preprocess belong to a path: open_source and eval_transform")
-    labels = _label_set(model, dataset)
+    labels = _label_set(engine, dataset)
     rank, world = join_processes()
     wanted = order.spread(len(dataset), limit)
-    progress = Progress(progress_dir, _identity(model, dataset, labels, wanted)) if progress_dir is not None else None
+    progress = Progress(progress_dir, _identity(engine, dataset, labels, wanted)) if progress_dir is not None else None
     if progress and rank == 0:
         progress.begin(resume)
     barrier(world)
@@ -145,10 +90,8 @@ def evaluate(
     seen = {*done.index.tolist(), *(index for index, _ in failed)}
     batches = list(order.batches([i for i in wanted if i not in seen], batch_size))[rank::world]
     started = time.perf_counter()
-    was_training = model.training
-    model.eval()
     notes: list[str] = []
-    watch = _Watch(labels, model.num_classes, notes)
+    watch = _Watch(labels, engine.num_classes, notes)
     new: list[Rows] = []
     new_failed: list[Failed] = []
     bar = tqdm(
@@ -159,8 +102,8 @@ def evaluate(
         disable=None if rank == 0 else True,
     )
     try:
-        with paddle.no_grad(), bar:
-            for rows, bad in _predict(model, dataset, labels, batches, workers, on_error, notes):
+        with engine.running(), bar:
+            for rows, bad in _predict(engine, dataset, labels, batches, workers, on_error, notes):
                 if progress:
                     progress.append(rows, bad)
                 new.append(rows)
@@ -169,8 +112,6 @@ def evaluate(
                 bar.update(len(rows) + len(bad))
                 bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
     finally:
-        if was_training:
-            model.train()
         if progress:
             progress.close()
     seconds = time.perf_counter() - started
@@ -179,25 +120,27 @@ def evaluate(
     failed = sorted([*failed, *(item for _, items, _ in gathered for item in items)])
     _check_complete(rows, failed, wanted)
     fresh = sum(len(part) for part, _, _ in gathered)
-    result = _result(model, dataset, labels, rows, failed, batch_size, world, seconds, fresh, len(wanted))
+    result = _result(engine, dataset, labels, rows, failed, batch_size, world, seconds, fresh, len(wanted))
     result.notes = list(dict.fromkeys(note for _, _, some in gathered for note in some))
     if progress and rank == 0:
         progress.remove()
     return result
 
 
-def _transform(model: nn.Layer, preprocess: str) -> EvalTransform:
+def _transform(model: Any, preprocess: str) -> EvalTransform:
     """The model's transform under a named setting of its preset, at the model's own size."""
     if preprocess not in SETTINGS:
         raise PaddleCaitError(f"preprocess is {preprocess!r}, expected {' or '.join(SETTINGS)}")
     own = eval_transform(model)
     if preprocess == "official":
         return own
+    if model.preset is None:
+        raise PaddleCaitError(f"preprocess {preprocess!r} is a setting of a preset, which {model.label} is not")
     return eval_transform(model.preset.settings[preprocess], img_size=own.preprocess.img_size)
 
 
 def _predict(
-    model: nn.Layer,
+    engine: Engine,
     dataset: Any,
     labels: LabelSet,
     batches: Sequence[Sequence[int]],
@@ -205,15 +148,11 @@ def _predict(
     on_error: str,
     notes: list[str],
 ) -> Iterator[tuple[Rows, list[Failed]]]:
-    import paddle
-
     for batch in load_batches(dataset, batches, workers, on_error, notes):
         rows = Rows.empty()
         if len(batch.indices):
-            images = batch.images if isinstance(batch.images, paddle.Tensor) else paddle.to_tensor(batch.images)
             right = None if labels.right is None else [labels.right[i] for i in batch.indices]
-            logits = model(images).astype("float32").numpy()
-            rows = score(logits, batch.labels, batch.indices, right, labels.classes)
+            rows = score(engine(batch.images), batch.labels, batch.indices, right, labels.classes)
         yield rows, batch.failed
 
 
@@ -239,12 +178,14 @@ def _top1(parts: list[Rows]) -> float:
     return sum(p.top1_correct for p in parts) / max(1, sum(map(len, parts)))
 
 
-def _identity(model: nn.Layer, dataset: Any, labels: LabelSet, wanted: list[int]) -> dict[str, Any]:
-    """What must be equal for earlier progress to count: the weights, the images, their labels, and the preparation."""
-    preprocess, source = _preprocess(dataset), getattr(dataset, "source", None)
+def _identity(model: nn.Layer | Engine, dataset: Any, labels: LabelSet, wanted: list[int]) -> dict[str, Any]:
+    """What must be equal for earlier progress to count: the weights and how logits are computed from them, the images,
+    their labels, and the preparation."""
+    engine, preprocess, source = as_engine(model), _preprocess(dataset), getattr(dataset, "source", None)
     return {
-        "model": _label(model),
-        "weights": getattr(getattr(model, "load_report", None), "sha256", ""),
+        "model": engine.label,
+        "weights": getattr(engine.load_report, "sha256", ""),
+        "computed": [engine.engine, engine.precision, dict(engine.files)],
         "images": getattr(source, "fingerprint", f"{len(dataset)} items"),
         "classes": labels.classes,
         "wanted": [len(wanted), wanted[-1] if wanted else -1],
@@ -262,7 +203,7 @@ def _check_complete(rows: Rows, failed: list[Failed], wanted: list[int]) -> None
 
 
 def _result(
-    model: nn.Layer,
+    engine: Engine,
     dataset: Any,
     labels: LabelSet,
     rows: Rows,
@@ -273,15 +214,13 @@ def _result(
     fresh: int,
     wanted: int,
 ) -> EvalResult:
-    import paddle
-
-    source, report = getattr(dataset, "source", None), getattr(model, "load_report", None)
+    source, report = getattr(dataset, "source", None), engine.load_report
     described: dict[str, Any] = {"images": len(dataset), "evaluated": wanted}
-    described["classes_asked"] = len(labels.classes or range(model.num_classes))
+    described["classes_asked"] = len(labels.classes or range(engine.num_classes))
     if source is not None:
         described.update(kind=source.kind, description=source.describe(), fingerprint=source.fingerprint)
     return EvalResult(
-        model=_label(model),
+        model=engine.label,
         n=len(rows),
         top1_correct=rows.top1_correct,
         top5_correct=rows.top5_correct,
@@ -295,29 +234,27 @@ def _result(
         weights_notes=list(report.notes) if report else [],
         dataset=described,
         skipped=failed,
-        device=paddle.device.get_device(),
+        device=engine.device,
         processes=world,
         batch_size=batch_size,
         images_per_second=fresh / seconds if seconds > 0 else 0.0,
         seconds=seconds,
         label_set=labels.name,
         n_not_counted=labels.not_counted,
+        engine=engine.engine,
+        precision=engine.precision,
+        runtime={**engine.settings, "files": dict(engine.files)},
     )
 
 
-def _label_set(model: nn.Layer, dataset: Any) -> LabelSet:
+def _label_set(engine: Engine, dataset: Any) -> LabelSet:
     labels: LabelSet = getattr(getattr(dataset, "source", None), "label_set", PLAIN)
-    if labels.num_classes not in (None, model.num_classes):
+    if labels.num_classes not in (None, engine.num_classes):
         raise DataError(
-            f"{labels.name} has labels of {labels.num_classes:,} classes, the model has {model.num_classes:,}: pass "
+            f"{labels.name} has labels of {labels.num_classes:,} classes, the model has {engine.num_classes:,}: pass "
             f"weights with the {labels.num_classes:,} classes"
         )
     return labels
-
-
-def _label(model: nn.Layer) -> str:
-    preset = getattr(model, "preset", None)
-    return preset.full_name if preset else type(model).__name__
 
 
 def _preprocess(dataset: Any) -> Preprocess | None:

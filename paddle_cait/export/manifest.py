@@ -24,7 +24,8 @@ PRECISIONS = ("fp32", "fp16", "int8")  # of the weights in the files; what a run
 
 @dataclass(frozen=True)
 class Check:
-    """One runtime's outputs against the dygraph model's, over ``images`` images in batches of each of ``batches``.
+    """One runtime's outputs against the dygraph model's, over ``images`` images in the largest of ``batches``, and
+    over the first few of them in each of the others.
 
     ``max_difference`` is over all outputs; ``top1_equal`` counts images whose best class is the same. ``labelled`` and
     the two accuracies (counts of right images) are there where the images had labels.

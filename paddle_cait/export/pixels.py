@@ -79,13 +79,30 @@ def normalised(pixels: Pixels | None) -> nn.Layer:
     return nn.Identity() if pixels is None else Normalise(pixels)
 
 
+class GroupNorm(nn.Layer):
+    """``nn.GroupNorm`` as a layer norm over each group: paddle2onnx 2.1 writes a random epsilon for the original."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.epsilon = norm._num_groups, norm._epsilon
+        self.scale = parameter(self, array(norm.weight).reshape(1, -1, 1, 1))
+        self.shift = parameter(self, array(norm.bias).reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, channels, height, width = x.shape
+        size = channels // self.groups * height * width
+        groups = F.layer_norm(x.reshape([-1, self.groups, size]), [size], epsilon=self.epsilon)
+        return groups.reshape([-1, channels, height, width]) * self.scale + self.shift
+
+
 def without_standardisation(backbone: nn.Layer) -> nn.Layer:
     """A copy of a hybrid's stem whose convolutions hold the standardised filters."""
+    replace = {StdConv: _plain, nn.GroupNorm: GroupNorm}
     fused = copy.deepcopy(backbone)
     for layer in fused.sublayers(include_self=True):
         for name, child in list(layer.named_children()):
-            if isinstance(child, StdConv):
-                setattr(layer, name, _plain(child))
+            if type(child) in replace:
+                setattr(layer, name, replace[type(child)](child))
     return fused
 
 
