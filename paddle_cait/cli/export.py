@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs",
         nargs="+",
         default=["logits"],
-        choices=("logits", "features", "attention"),
-        help="what the model returns, in this order (logits)",
+        choices=("logits", "probabilities", "features", "attention"),
+        help="what the model returns, in this order (logits); probabilities for PaddleX and PaddleClas",
     )
     out.add_argument("--uint8-input", action="store_true", help="take pixels [B, H, W, 3]: mean and deviation fold in")
     out.add_argument("--class-names", metavar="FILE", help="one name a line; default ImageNet's for 1,000 classes")

@@ -36,7 +36,7 @@ class ExportedModel:
 
     def __init__(self, session: Session, preset: Preset | None) -> None:
         manifest = session.manifest
-        if "logits" not in manifest.outputs or not manifest.num_classes:
+        if not manifest.classifies:
             raise PaddleCaitError(f"{manifest.model}: gives {', '.join(manifest.outputs)}, expected logits to count")
         self.session, self.preset, self.files = session, preset, session.artifact.files
         self.label, self.num_classes, self.img_size = manifest.model, manifest.num_classes, manifest.img_size
@@ -46,7 +46,6 @@ class ExportedModel:
         self.load_report = SourceWeights(str(found.get("file") or ""), sha256, list(found.get("notes") or []))
         self.engine, self.precision = session.engine, session.precision
         self.device, self.settings = str(session.settings["device"]), session.settings
-        self._logits = manifest.outputs.index("logits")
 
     def adapt(self, transform: EvalTransform) -> EvalTransform:
         """Raises :class:`ConfigError` for a preparation that an exported model cannot take."""
@@ -70,8 +69,8 @@ class ExportedModel:
     def __call__(self, images: Any) -> np.ndarray:
         array = images if isinstance(images, np.ndarray) else images.numpy()
         step = _CPU_BATCH if self.device == "cpu" else len(array)
-        parts = [self.session(array[i : i + step])[self._logits] for i in range(0, len(array), step)]
-        return np.concatenate(parts)
+        parts = [self.session(array[i : i + step]) for i in range(0, len(array), step)]
+        return np.concatenate([self.session.manifest.logits(outputs) for outputs in parts])
 
 
 def load_exported(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddle_cait.errors import PaddleCaitError
@@ -17,7 +18,7 @@ from paddle_cait.models.cait import CaiT
 from paddle_cait.models.gcvit import GCViT
 from paddle_cait.models.vit import VisionTransformer
 
-OUTPUTS = ("logits", "features", "attention")
+OUTPUTS = ("logits", "features", "attention", "probabilities")
 CHAIN_HEADS = 4  # up to so many heads a chain is the faster form in OpenVINO
 
 # runtime -> the form in which it mixes heads fastest; `tools/bench.py --forms` measures them.
@@ -40,7 +41,8 @@ class FusedModel(nn.Layer):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         if paddle.in_dynamic_mode():
             self._check(x)
-        found = self.net(x)
+        logits, features, attention = self.net(x)
+        found = (logits, features, attention, F.softmax(logits, axis=-1))
         chosen = tuple(found[OUTPUTS.index(name)] for name in self.outputs)
         return chosen[0] if len(chosen) == 1 else chosen
 
@@ -72,7 +74,8 @@ def fuse(
     Args:
         target: the runtime whose fastest form is chosen: ``paddle``, ``onnxruntime`` or ``openvino``.
         outputs: ``logits`` [B, classes]; ``features`` [B, C], what ``forward_features`` gives; ``attention``
-            [B, heads, queries, keys], the map of the last attention layer (the class token's, or GCViT's last map).
+            [B, heads, queries, keys], the map of the last attention layer (the class token's, or GCViT's last map);
+            ``probabilities`` [B, classes], the softmax of the logits, as Paddle's own serving tools expect.
         uint8_input: take pixels, uint8 [B, H, W, 3] after resize and crop; mean and deviation are folded in.
         form: how CaiT's heads are mixed, in place of the target's own: ``matmul`` or ``chain``.
     """

@@ -20,7 +20,7 @@ _TOP = 5
 _INTERPOLATION = {"lanczos": "lanczos4"}
 
 _NOTES = (
-    "Written by paddle_cait; EXPORT.json says more. Scores are logits: take the softmax for probabilities.",
+    "Written by paddle_cait; EXPORT.json says more.",
     "`backend: pil` is needed: OpenCV resizes without antialiasing, which costs up to 0.4 points of accuracy.",
     "PaddleX 3 serves the models of its own list (paddlex/modules/image_classification/model_list.py): add this name.",
 )
@@ -30,6 +30,8 @@ def inference_yml(manifest: Manifest, labels: list[str] | None) -> str:
     """The text of the file."""
     p = manifest.preprocess
     notes = [*_NOTES]
+    if manifest.outputs[0] == "logits":
+        notes.append("Scores are logits: export with --outputs probabilities if scores of 0 to 1 are wanted here.")
     operators: list[dict[str, Any]] = []
     if p is None:
         notes.append(f"The input is {manifest.img_size[0]} x {manifest.img_size[1]}: resize to it as you trained.")

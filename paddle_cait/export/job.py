@@ -32,12 +32,13 @@ class Job:
         """Checks everything that can be checked before anything is computed."""
         if getattr(model, "preset", None) is None:
             raise PaddleCaitError("export needs a model made by create_model: its preset says how images are prepared")
-        first = "logits" if model.num_classes else "features"
-        names = tuple(dict.fromkeys(first if name == "logits" else name for name in outputs))
-        if names[:1] != (first,) or not set(names) <= set(OUTPUTS):
+        first = ("logits", "probabilities") if model.num_classes else ("features",)
+        names = tuple(dict.fromkeys(first[0] if name == "logits" else name for name in outputs))
+        known = OUTPUTS if model.num_classes else ("features", "attention")
+        if not set(names[:1]) & set(first) or not set(names) <= set(known):
             raise ConfigError(
-                f"outputs are {', '.join(outputs) or 'none'}, expected {first} first, then some of "
-                f"{', '.join(OUTPUTS)}; for features alone build the model with num_classes=0 (--num-classes 0)"
+                f"outputs are {', '.join(outputs) or 'none'}, expected {' or '.join(first)} first, then some of "
+                f"{', '.join(known)}; for features alone build the model with num_classes=0 (--num-classes 0)"
             )
         labels = class_names(model.num_classes, names_file)
         return cls(model, names, "uint8" if uint8_input else "float32", labels)

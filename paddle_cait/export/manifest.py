@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from paddle_cait.errors import PaddleCaitError
 from paddle_cait.files import PathLike, write_atomic
@@ -68,8 +71,8 @@ class Manifest:
 
     The input is named ``x``: float32 [B, 3, H, W], prepared as ``preprocess`` says; or, where ``input_dtype`` is
     uint8, [B, H, W, 3] pixels after resize and crop, whose mean and deviation are folded into the model. ``outputs``
-    names them in order, the first is ``logits`` (features where the model has no classes). ``labels`` is the file of
-    class names, one a line. ``weights``: ``file``, ``sha256`` and ``notes`` of the checkpoint.
+    names them in order; the first is ``logits`` or ``probabilities`` (``features`` where the model has no classes).
+    ``labels`` is the file of class names, one a line. ``weights``: ``file``, ``sha256`` and ``notes`` of the checkpoint.
     """
 
     model: str
@@ -88,6 +91,21 @@ class Manifest:
     def artifact(self, name: str) -> Artifact | None:
         """``onnx`` or ``openvino:int8`` -> its artifact, None if the folder has none."""
         return next((found for found in self.artifacts if found.name == name), None)
+
+    def logits(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """The logits among a model's outputs, of a batch or of one image.
+
+        Where there are ``probabilities`` alone, it is their logarithm: another constant an image, so the same classes,
+        probabilities and loss.
+        """
+        if "logits" in self.outputs:
+            return outputs[self.outputs.index("logits")]
+        return np.log(np.maximum(outputs[self.outputs.index("probabilities")], np.finfo(np.float32).tiny))
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it has :meth:`logits`."""
+        return bool(self.num_classes) and bool({"logits", "probabilities"} & set(self.outputs))
 
     def write(self, folder: PathLike) -> None:
         """Write ``folder/EXPORT.json`` in one step."""

@@ -87,13 +87,13 @@ class Predictor:
         """One prediction after the other, in order."""
         if topk < 1:
             raise ConfigError(f"topk is {topk}, expected 1 or more")
-        if not self.num_classes:
+        if not self.session.manifest.classifies:
             raise PaddleCaitError(f"{self.session.manifest.model}: has no classes, ask for its features instead")
         for item, found in self.compute(items, on_error):
             if isinstance(found, DataError):
                 yield Prediction(item.name, error=str(found))
                 continue
-            probabilities = _softmax(found[0], item.name)
+            probabilities = _softmax(self.session.manifest.logits(found), item.name)
             best = np.argsort(-probabilities, kind="stable")[:topk].tolist()
             names = tuple(self.names[k] if self.names else str(k) for k in best)
             yield Prediction(item.name, tuple(best), names, tuple(float(probabilities[k]) for k in best))

@@ -50,6 +50,7 @@ def _outputs(model: Any, images: np.ndarray, names: Sequence[str]) -> list[np.nd
         with paddle.no_grad(), _LastMap(model) as last:
             x = paddle.to_tensor(images)
             found = {"logits": model(x)}
+            found["probabilities"] = paddle.nn.functional.softmax(found["logits"], axis=-1)
             found["features"] = model.forward_features(x) if model.num_classes else found["logits"]
             found["attention"] = last.map
         return [found[name].numpy() for name in names]

@@ -17,6 +17,7 @@ from PIL import Image
 import paddle_cait as pc
 from paddle_cait.cli.main import run_verb
 from paddle_cait.export import exporter, formats, inference_yml, one_dnn, verify, writer
+from paddle_cait.export.exported import load_exported
 from paddle_cait.export.exporter import export
 from paddle_cait.export.isolation import not_importable, run_python, silence
 from paddle_cait.export.manifest import Check, read_manifest
@@ -209,11 +210,11 @@ def test_what_exists_is_refused(cait, tmp_path):
     [
         ({"formats": ["tflite"]}, "unknown format 'tflite', expected some of paddle, onnx"),
         ({"formats": []}, "formats are"),
-        ({"outputs": ["attention", "logits"]}, "expected logits first"),
-        ({"outputs": []}, "outputs are none, expected logits first"),
+        ({"outputs": ["attention", "logits"]}, "expected logits or probabilities first"),
+        ({"outputs": []}, "outputs are none, expected logits or probabilities first"),
         (
             {"outputs": ["logits", "pooled"]},
-            "outputs are logits, pooled, expected logits first, then some of logits, features, attention",
+            "outputs are logits, pooled, expected logits or probabilities first, then some of logits, features",
         ),
         ({"class_names": "list.txt"}, "holds 12 names, the model has 7 classes"),
         ({"verify_dir": "absent"}, "absent: no such folder"),
@@ -374,3 +375,20 @@ def test_other_packages_are_kept_apart(capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     done = run_python("import json; print(sys.argv[1])", "hello")
     assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+def test_probabilities_in_place_of_logits(cait, made, photographs, tmp_path, no_one_dnn):
+    """Serving tools want them; predictions and counts stay what they are."""
+    export(cait[0], tmp_path / "out", ["paddle"], outputs=("probabilities",))
+    assert read_manifest(tmp_path / "out").outputs == ("probabilities",)
+    assert "Scores are logits" not in (tmp_path / "out" / "inference.yml").read_text()
+    assert "Scores are logits" in (made[0] / "inference.yml").read_text()
+    for found, wanted in zip(*(pc.load_predictor(folder)(photographs) for folder in (tmp_path / "out", made[0]))):
+        assert found.labels == wanted.labels
+        np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-6)
+    counted = [
+        pc.evaluate(load_exported(folder), photographs, list_file=photographs / "list.txt", workers=0)
+        for folder in (tmp_path / "out", made[0])
+    ]
+    assert counted[0].top1_correct == counted[1].top1_correct
+    assert abs(counted[0].loss - counted[1].loss) < 1e-5

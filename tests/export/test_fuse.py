@@ -85,6 +85,8 @@ def test_all_outputs(tmp_path, kind, target):
         close(fuse(model, target)(x).numpy(), logits)
     close(found[0], logits)
     close(found[1], features)
+    powers = np.exp(logits.astype("float64") - logits.max(1, keepdims=True))
+    close(found[3], (powers / powers.sum(1, keepdims=True)).astype("float32"), 1e-6)
     close(found[2], maps[:, :, : found[2].shape[2]])
     assert found[2].shape[2] == (2 if kind == "deit_distilled" else 1 if "gcvit" not in kind else maps.shape[2])
 
@@ -161,7 +163,7 @@ def test_a_chain_is_a_weighted_sum():
         ({"target": "tensorrt"}, "target is 'tensorrt', expected one of paddle, onnxruntime, openvino"),
         ({"outputs": ()}, "outputs are"),
         ({"outputs": ("logits", "logits")}, "each once"),
-        ({"outputs": ("tokens",)}, "expected some of logits, features, attention"),
+        ({"outputs": ("tokens",)}, "expected some of logits, features, attention, probabilities"),
         ({"form": "conv"}, "form is 'conv', expected matmul or chain"),
     ],
 )
