@@ -72,7 +72,7 @@ class Manifest:
     The input is named ``x``: float32 [B, 3, H, W], prepared as ``preprocess`` says; or, where ``input_dtype`` is
     uint8, [B, H, W, 3] pixels after resize and crop, whose mean and deviation are folded into the model. ``outputs``
     names them in order; the first is ``logits`` or ``probabilities`` (``features`` where the model has no classes).
-    ``labels`` is the file of class names, one a line. ``weights``: ``file``, ``sha256`` and ``notes`` of the checkpoint.
+    ``labels`` is the file of class names, one a line. ``weights``: the checkpoint's ``file``, ``sha256`` and ``notes``.
     """
 
     model: str
