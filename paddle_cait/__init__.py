@@ -18,8 +18,10 @@ _LAZY = {
     "convert": "paddle_cait.conversion",
     "eval_transform": "paddle_cait.data.transforms",
     "evaluate": "paddle_cait.engine.evaluate",
-    "fuse": "paddle_cait.export.fuse",
-    "load_predictor": "paddle_cait.export.predictor",
+    "VerificationError": "paddle_cait.deploy.verify",
+    "export": "paddle_cait.deploy.exporter",
+    "fuse": "paddle_cait.deploy.fuse",
+    "load_predictor": "paddle_cait.deploy.predictor",
 }
 
 __all__ = [
@@ -27,12 +29,14 @@ __all__ = [
     "DataError",
     "PaddleCaitError",
     "PresetError",
+    "VerificationError",
     "WeightsError",
     "__version__",
     "convert",
     "create_model",
     "eval_transform",
     "evaluate",
+    "export",
     "fuse",
     "get_preset",
     "list_models",

@@ -41,7 +41,7 @@ def prepare(device: str | None = None) -> str:
         import paddle
     name = _choose(device)
     if name == "cpu":
-        _keep_memory()
+        keep_memory()
         paddle.set_flags({"FLAGS_use_stride_kernel": False})
     paddle.set_device(name)
     return name
@@ -75,8 +75,9 @@ def _is_amd_with_avx2() -> bool:
     return "AuthenticAMD" in about and " avx2 " in about
 
 
-def _keep_memory() -> None:
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
+def keep_memory() -> None:
+    """Tell the allocator to keep what it has freed. Does nothing where the C library is not glibc."""
+    with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

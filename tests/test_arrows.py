@@ -24,8 +24,8 @@ ARROWS = {
     "engine": BASE | {"data"},
     "factory": BASE | {"models", "weights"},
     "conversion": BASE | {"factory", "weights"},
-    "bench": BASE | {"runtime", "factory", "conversion", "weights", "layers", "models", "data", "export"},
-    "export": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
+    "bench": BASE | {"runtime", "factory", "weights", "data", "deploy"},
+    "deploy": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
     "cli": BASE
     | {
         "yaml_files",
@@ -35,13 +35,13 @@ ARROWS = {
         "weights",
         "data",
         "engine",
-        "export",
+        "deploy",
         "bench",
         "factory",
         "conversion",
         "cli",
     },
-    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine", "export"},
+    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine", "deploy"},
     "__main__": {"cli"},
 }
 STANDARD_AND_YAML = {"presets", "yaml_files", "files", "errors"}

@@ -36,3 +36,12 @@ def test_every_rule_and_config_it_names_exists():
     assert re.findall(r"`(\w+)`", rules) == list(RULES)
     for config in re.findall(r"-c (configs/\S+)", README):
         assert (ROOT / config).is_file()
+
+
+def test_export_is_a_function_whatever_was_imported_before():
+    """A folder of the package with a public function's name would hide it."""
+    import paddle_cait as pc
+    import paddle_cait.deploy.exporter  # noqa: F401
+
+    for name in pc.__all__:
+        assert not isinstance(getattr(pc, name), type(pc)), name

@@ -29,7 +29,7 @@ def with_torch(spec: dict[str, Any]) -> Work:
 
 def with_openvino(spec: dict[str, Any]) -> Work:
     """The second operand is a constant, as a model's weights are."""
-    from paddle_cait.export.isolation import import_openvino
+    from paddle_cait.deploy.isolation import import_openvino
 
     import_openvino()
     import openvino

@@ -19,7 +19,7 @@ def dygraph(spec: dict[str, Any]) -> Work:
 
 def fused(spec: dict[str, Any]) -> Work:
     """The model folded for inference, still in dygraph."""
-    from paddle_cait.export.fuse import fuse
+    from paddle_cait.deploy.fuse import fuse
 
     return _in_paddle(spec, fuse(_model(spec)))
 
@@ -33,8 +33,8 @@ def static(spec: dict[str, Any]) -> Work:
 
 def runtime(spec: dict[str, Any]) -> Work:
     """Exported files in the runtime ``spec["engine"]``; timm's files too, so that both get the same settings."""
-    from paddle_cait.export.manifest import Artifact
-    from paddle_cait.export.runtimes import Options, open_runtime
+    from paddle_cait.deploy.manifest import Artifact
+    from paddle_cait.deploy.runtimes import Options, open_runtime
 
     # int8 is a matter of the files, and what they are stored in does not matter here
     weights = "int8" if spec["precision"] == "int8" else "fp32"

@@ -58,7 +58,7 @@ def export_onnx(spec: dict[str, Any]) -> dict[str, Any]:
 def export_openvino(spec: dict[str, Any]) -> dict[str, Any]:
     """By OpenVINO's own reader of PyTorch models, without ONNX."""
     torch, model = _open({**spec, "precision": "fp32"})
-    from paddle_cait.export.isolation import import_openvino
+    from paddle_cait.deploy.isolation import import_openvino
 
     import_openvino()
     import openvino

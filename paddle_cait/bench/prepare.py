@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait.bench.channel import AbsentError, Channel, WorkerError
+from paddle_cait.deploy.formats import KNOWN
 from paddle_cait.errors import ConfigError
-from paddle_cait.export.formats import KNOWN
 from paddle_cait.files import write_atomic
 
 log = logging.getLogger("paddle_cait")
 
 _STAMP = "SOURCE.json"
 _PACKAGE = Path(__file__).resolve().parent.parent
-_CODE = ("export", "models", "layers", "bench")  # what changes the files
+_CODE = ("deploy", "models", "layers", "bench")  # what changes the files
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def make_reference(spec: dict[str, Any]) -> dict[str, Any]:
     import paddle
 
     from paddle_cait.bench.operations import count
-    from paddle_cait.export.samples import random_photographs
+    from paddle_cait.deploy.samples import random_photographs
     from paddle_cait.factory import create_model
 
     folder = Path(spec["folder"])

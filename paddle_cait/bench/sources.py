@@ -15,7 +15,7 @@ _VERIFY = 8  # images; every engine is checked again here, at the batch size tha
 def export_format(spec: dict[str, Any]) -> dict[str, Any]:
     """One format of ``paddle-cait export``, as a user gets it."""
     model = _model(spec)
-    from paddle_cait.export.exporter import export
+    from paddle_cait.deploy.exporter import export
 
     manifest = export(
         model,
@@ -32,9 +32,9 @@ def export_format(spec: dict[str, Any]) -> dict[str, Any]:
 def export_form(spec: dict[str, Any]) -> dict[str, Any]:
     """A CaiT whose heads are mixed in the form ``spec["form"]``, for Paddle Inference and as ONNX for the others."""
     model = _model(spec)
-    from paddle_cait.export.fuse import fuse
-    from paddle_cait.export.onnx_format import write_onnx
-    from paddle_cait.export.paddle_format import write_paddle
+    from paddle_cait.deploy.fuse import fuse
+    from paddle_cait.deploy.onnx_format import write_onnx
+    from paddle_cait.deploy.paddle_format import write_paddle
 
     target = Path(spec["target"])
     files = write_paddle(fuse(model, form=spec["form"]), target)

@@ -40,7 +40,7 @@ def import_torch(threads: int) -> Any:
     torchvision, of whose compiled operators nothing is used here: where its build does not fit PyTorch's, their names
     are enough.
     """
-    runtime._keep_memory()
+    runtime.keep_memory()
     import torch
 
     torch.set_num_threads(threads)

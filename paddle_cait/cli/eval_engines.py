@@ -8,10 +8,10 @@ import os
 from typing import Any
 
 from paddle_cait import runtime
+from paddle_cait.deploy.exported import ExportedModel, load_exported
+from paddle_cait.deploy.runtimes import ENGINES
+from paddle_cait.deploy.sessions import PRECISIONS
 from paddle_cait.errors import ConfigError
-from paddle_cait.export.exported import ExportedModel, load_exported
-from paddle_cait.export.runtimes import ENGINES
-from paddle_cait.export.sessions import PRECISIONS
 from paddle_cait.presets import Preset
 
 OF_CHECKPOINTS = ("dygraph", "static")

@@ -12,10 +12,10 @@ from paddle_cait.cli import eval_report as report
 from paddle_cait.data.label_sets import ILSVRC2012, UNNAMED
 from paddle_cait.data.sources import ImageSource, open_source
 from paddle_cait.data.transforms import EvalTransform, eval_transform
+from paddle_cait.deploy.exported import ExportedModel
 from paddle_cait.engine.engines import LayerEngine
 from paddle_cait.engine.verdict import Verdict, judge_knn
 from paddle_cait.errors import ConfigError
-from paddle_cait.export.exported import ExportedModel
 from paddle_cait.presets import Preprocess, Preset, Published, list_presets
 
 _FIELDS = ("img_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")

@@ -15,9 +15,9 @@ from typing import Any
 
 from paddle_cait import runtime
 from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.deploy.formats import KNOWN, parse_formats
+from paddle_cait.deploy.manifest import FORMATS, Manifest
 from paddle_cait.errors import ConfigError
-from paddle_cait.export.formats import KNOWN, parse_formats
-from paddle_cait.export.manifest import FORMATS, Manifest
 from paddle_cait.presets import get_preset
 
 EXAMPLE = (
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     preset = get_preset(args.model, args.preset_file)  # a misspelt name is told before Paddle is loaded
     parse_formats(args.formats)
     runtime.prepare(args.device)
-    from paddle_cait.export.exporter import export
-    from paddle_cait.export.staging import check_target
-    from paddle_cait.export.verify import VerificationError
+    from paddle_cait.deploy.exporter import export
+    from paddle_cait.deploy.staging import check_target
+    from paddle_cait.deploy.verify import VerificationError
     from paddle_cait.factory import create_model
 
     out_dir = args.output_dir or str(Path("output") / "export" / args.model)
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 def text(manifest: Manifest, out_dir: str) -> str:
     """What was written, one line a format, and how each was found to be right."""
-    from paddle_cait.export.exporter import describe
+    from paddle_cait.deploy.exporter import describe
 
     lines = [f"{manifest.model} -> {out_dir}"]
     for artifact in manifest.artifacts:

@@ -78,6 +78,6 @@ def _overview() -> str:
     verbs = "\n".join(f"  {verb:<{width}}  {line}" for verb, (_, line) in VERBS.items())
     return (
         "usage: paddle-cait VERB [flags]\n\n"
-        "Image transformers for PaddlePaddle (CaiT, DeiT, ViT, DINO, GCViT): exact ports, safe imports, verified numbers.\n\n"
+        "Image transformers for PaddlePaddle: exact ports, safe imports, verified numbers, fast exports.\n\n"
         f"{verbs}\n\n`paddle-cait VERB --help` shows a verb's flags and an example."
     )

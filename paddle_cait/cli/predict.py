@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from paddle_cait.cli import predict_report as report
 from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.deploy.inputs import find_images
+from paddle_cait.deploy.predictor import Predictor, load_predictor
+from paddle_cait.deploy.runtimes import ENGINES
+from paddle_cait.deploy.sessions import PRECISIONS
 from paddle_cait.errors import ConfigError, DataError
-from paddle_cait.export.inputs import find_images
-from paddle_cait.export.predictor import Predictor, load_predictor
-from paddle_cait.export.runtimes import ENGINES
-from paddle_cait.export.sessions import PRECISIONS
 from paddle_cait.files import write_atomic
 
 EXAMPLE = "paddle-cait predict out/cait_xxs24_224 photos/ 'more/*.jpg' --topk 3 --format csv --output found.csv"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What evaluation needs of a model. :class:`paddle_cait.export.exported.ExportedModel` is another one.
+    """What evaluation needs of a model. :class:`paddle_cait.deploy.exported.ExportedModel` is another one.
 
     ``label``: the preset's full name, or what the model is called. ``load_report``: ``path``, ``sha256``, ``notes`` of
     the weights, None without any. ``engine``, ``precision``, ``device`` and ``settings`` say how logits are computed,

@@ -52,7 +52,7 @@ def evaluate(
     Args:
         model: a Paddle layer, computed in dygraph; or what else computes logits: a layer in a static graph
             (:class:`paddle_cait.engine.engines.LayerEngine`), an exported folder
-            (:func:`paddle_cait.export.exported.load_exported`).
+            (:func:`paddle_cait.deploy.exported.load_exported`).
         dataset: the path of labelled images (:func:`paddle_cait.data.sources.open_source`), prepared as the model's
             preset says; or anything with ``len`` and ``[i] -> (image float32 [3, H, W], label)``, best an
             :class:`paddle_cait.data.loader.ImageDataset`, which also brings paths, fingerprint and preprocessing.

@@ -8,15 +8,12 @@ import sys
 
 import pytest
 from helpers import ROOT
+from make_export import export_by_hand
 from PIL import Image
 
 import paddle_cait as pc
 from paddle_cait.cli.main import main
 from paddle_cait.data.sources import open_source
-
-sys.path.insert(0, str(ROOT / "tests" / "export"))
-
-from make_export import export_by_hand
 
 CHECKPOINT = ROOT / "pretrained" / "demo_cait_digits.pth"
 DIGITS = ROOT / "pretrained" / "demo_digits" / "digits.tar"

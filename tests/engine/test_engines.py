@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import sys
 
 import numpy as np
 import paddle
 import pytest
 from helpers import ROOT
+from make_export import export_by_hand, save_paddle
 
 import paddle_cait as pc
 from paddle_cait.cli.eval_engines import offer_export
@@ -15,14 +15,10 @@ from paddle_cait.cli.main import main
 from paddle_cait.data.loader import ImageDataset
 from paddle_cait.data.sources import open_source
 from paddle_cait.data.transforms import PixelTransform, eval_transform
+from paddle_cait.deploy.exported import load_exported
+from paddle_cait.deploy.manifest import read_manifest
 from paddle_cait.engine.engines import LayerEngine, as_engine
 from paddle_cait.engine.evaluate import _identity
-from paddle_cait.export.exported import load_exported
-from paddle_cait.export.manifest import read_manifest
-
-sys.path.insert(0, str(ROOT / "tests" / "export"))
-
-from make_export import export_by_hand, save_paddle
 
 MODEL = "demo_cait_digits"
 CHECKPOINT = ROOT / "pretrained" / "demo_cait_digits.pth"

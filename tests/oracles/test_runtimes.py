@@ -14,16 +14,16 @@ from helpers import ROOT
 import paddle_cait as pc
 from paddle_cait.cli.main import main
 from paddle_cait.data.sources import open_source
-from paddle_cait.export.manifest import Artifact, read_manifest
-from paddle_cait.export.predictor import load_predictor
-from paddle_cait.export.sessions import open_session
+from paddle_cait.deploy.manifest import Artifact, read_manifest
+from paddle_cait.deploy.predictor import load_predictor
+from paddle_cait.deploy.sessions import open_session
 
 pytest.importorskip("onnxruntime", reason="it runs what is exported: make oracles")
 openvino = pytest.importorskip("openvino", reason="it runs what is exported: make oracles")
 pytest.importorskip("paddle2onnx", reason="the exporter's ONNX files are written with it: make oracles")
 pytest.importorskip("onnx")
 
-from paddle_cait.export.exporter import export  # noqa: E402
+from paddle_cait.deploy.exporter import export  # noqa: E402
 
 MODEL = "demo_cait_digits"
 CHECKPOINT = ROOT / "pretrained" / "demo_cait_digits.pth"

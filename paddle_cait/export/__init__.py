@@ -1,1 +1,0 @@
-"""From a built model to a folder that a runtime serves: folding, formats, verification, prediction."""
