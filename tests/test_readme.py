@@ -41,7 +41,7 @@ def test_every_rule_and_config_it_names_exists():
 def test_export_is_a_function_whatever_was_imported_before():
     """A folder of the package with a public function's name would hide it."""
     import paddle_cait as pc
-    import paddle_cait.deploy.exporter  # noqa: F401
+    import paddle_cait.deploy.exporter
 
     for name in pc.__all__:
         assert not isinstance(getattr(pc, name), type(pc)), name

@@ -38,8 +38,7 @@ class Linear(nn.Layer):
         self.bias = parameter(self, affine.bias) if affine.bias.any() else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = paddle.matmul(x, self.weight)
-        return x if self.bias is None else x + self.bias
+        return F.linear(x, self.weight, self.bias)
 
 
 class Norm(nn.Layer):
