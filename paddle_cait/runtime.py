@@ -31,7 +31,7 @@ def prepare(device: str | None = None) -> str:
     - log lines below errors are silenced (GLOG_minloglevel says otherwise).
     """
     if "paddle" not in sys.modules:
-        os.environ.setdefault("OMP_NUM_THREADS", str(_cores()))
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
         os.environ.setdefault("GLOG_minloglevel", "2")
         if _is_amd_with_avx2():
             os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
@@ -63,7 +63,8 @@ def _choose(device: str | None) -> str:
     return "cpu" if kind == "cpu" else f"gpu:{number or local}"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

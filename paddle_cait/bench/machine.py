@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from paddle_cait import runtime
+
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 _QUIET, _BUSY = 0.3, 0.5  # load averages: what to wait for, what to warn of
 
@@ -21,15 +23,11 @@ def describe() -> dict[str, Any]:
     memory = _read("/proc/meminfo").partition("MemTotal:")[2].split()
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": cores(),
+        "cores": runtime.cores(),
         "flags": [flag for flag in _FLAGS if flag in found],
         "memory_gb": round(int(memory[0]) / 2**20, 1) if memory else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from paddle_cait import runtime
 from paddle_cait.bench import cases as all_cases
 from paddle_cait.bench import machine
 from paddle_cait.bench.cases import Case
@@ -150,7 +151,7 @@ class _Conductor:
                 interleave(running, self.settings.rounds, self.settings.seconds, self.progress)
             finally:  # an interrupted measurement is judged too
                 busy, own, passed = (now - then for now, then in zip(self._clocks(rows), before))
-                self._judge(rows, (busy - own) / max(passed * machine.cores(), 1e-9))
+                self._judge(rows, (busy - own) / max(passed * runtime.cores(), 1e-9))
 
     @staticmethod
     def _clocks(rows: list[Row]) -> tuple[float, float, float]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from paddle_cait.bench import figures, machine, report
+from paddle_cait import runtime
+from paddle_cait.bench import figures, report
 from paddle_cait.bench.cases import ENGINES, PEERS, PRECISIONS, STEPS
 from paddle_cait.bench.run import Settings, bench
 from paddle_cait.cli.common import add_config, add_json, write_json
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name in Settings.__dataclass_fields__ if name != "threads"]
     told = {name: getattr(args, name) for name in names}
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    settings = Settings(**told, threads=args.threads or machine.cores())
+    settings = Settings(**told, threads=args.threads or runtime.cores())
     result = bench(settings, lambda rounds: tqdm(rounds, "rounds", disable=None, leave=False))
     plain, summary = figures.plain(result), figures.summary(result)
     date, command, versions = datetime.date.today().isoformat(), _command(args), figures.package_versions()

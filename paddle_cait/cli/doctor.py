@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from paddle_cait import runtime
 from paddle_cait.cli.common import add_json, write_json
 from paddle_cait.versions import installed
 
@@ -154,7 +155,7 @@ def shared_memory() -> Iterator[Line]:
 
 
 def threads() -> Iterator[Line]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = runtime.cores()
     value = os.environ.get("OMP_NUM_THREADS")
     if value is None:
         yield Line(

@@ -10,6 +10,7 @@ How to write it is the runtime's choice (``tools/bench.py --forms`` measures it)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,33 +26,40 @@ from paddle_cait.models.cait import Block, CaiT, ClassBlock, TalkingHeadsAttenti
 FORMS = ("matmul", "chain")
 
 
-class TalkingHeads(nn.Layer):
-    """[B, N, C] -> [B, N, C]. What folds of plain attention folds here too, with one difference: rows of a mixed map
-    sum to a constant of their head, not to 1, and that constant goes with the value's bias.
+@dataclass(frozen=True)
+class TalkingHeads:
+    """The folded parameters of talking-heads attention. What folds of plain attention folds here too, with one
+    difference: rows of a mixed map sum to a constant of their head, not to 1, and that constant goes with the value's
+    bias. ``before`` [H, H] mixes scores, ``after`` mixes maps and shifts them.
     """
 
-    def __init__(self, attn: TalkingHeadsAttention, norm: nn.LayerNorm, gamma: np.ndarray, tokens: int) -> None:
-        super().__init__()
-        self.heads, self.tokens = attn.num_heads, tokens
+    q: Affine
+    k: Affine
+    v: Affine
+    before: np.ndarray
+    after: Affine
+    proj: Affine
+
+    @classmethod
+    def of(cls, attn: TalkingHeadsAttention, norm: nn.LayerNorm, gamma: np.ndarray, tokens: int) -> TalkingHeads:
         qkv, proj = Affine.of(attn.qkv).after(norm), Affine.of(attn.proj).scaled(gamma)
-        dim = self.dim = len(proj.bias)
+        dim = len(proj.bias)
         q, k, v = (qkv.columns(i * dim, (i + 1) * dim) for i in range(3))
         before, after = array(attn.proj_l.weight) * attn.scale, Affine.of(attn.proj_w)  # proj_l's bias cancels
         row_sums = after.weight.sum(0) + tokens * after.bias
-        self.proj = Linear(proj.plus((v.bias * row_sums.repeat(dim // self.heads)) @ proj.weight))
-        self._build(q, k.without_bias(), v.without_bias(), before, after)
-
-    def _build(self, q: Affine, k: Affine, v: Affine, before: np.ndarray, after: Affine) -> None:
-        raise NotImplementedError
+        proj = proj.plus((v.bias * row_sums.repeat(dim // attn.num_heads)) @ proj.weight)
+        return cls(q, k.without_bias(), v.without_bias(), before, after, proj)
 
 
-class MatmulHeads(TalkingHeads):
-    """Heads mixed by a [H, H] matrix."""
+class MatmulHeads(nn.Layer):
+    """[B, N, C] -> [B, N, C], heads mixed by a [H, H] matrix."""
 
-    def _build(self, q: Affine, k: Affine, v: Affine, before: np.ndarray, after: Affine) -> None:
-        self.q, self.k, self.v = Linear(q), Linear(k), Linear(v)
-        self.before, self.after = parameter(self, before.T), parameter(self, after.weight.T)
-        self.shift = parameter(self, after.bias.reshape(1, -1, 1, 1))
+    def __init__(self, folded: TalkingHeads, tokens: int) -> None:
+        super().__init__()
+        self.heads, self.tokens, self.dim = len(folded.before), tokens, len(folded.proj.bias)
+        self.q, self.k, self.v, self.proj = map(Linear, (folded.q, folded.k, folded.v, folded.proj))
+        self.before, self.after = parameter(self, folded.before.T), parameter(self, folded.after.weight.T)
+        self.shift = parameter(self, folded.after.bias.reshape(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
@@ -68,12 +76,15 @@ class MatmulHeads(TalkingHeads):
         return paddle.matmul(weight, flat).reshape([-1, self.heads, self.tokens, self.tokens])
 
 
-class ChainHeads(TalkingHeads):
-    """Heads mixed by chains; each head's maps are tensors of their own, so that a chain reads them where they are."""
+class ChainHeads(nn.Layer):
+    """[B, N, C] -> [B, N, C], heads mixed by chains; each head's maps are tensors of their own, so that a chain reads
+    them where they are."""
 
-    def _build(self, q: Affine, k: Affine, v: Affine, before: np.ndarray, after: Affine) -> None:
-        self.qkv = Linear(beside(q, k, v))
-        self.before, self.after, self.shift = before, after.weight, after.bias
+    def __init__(self, folded: TalkingHeads, tokens: int) -> None:
+        super().__init__()
+        self.heads, self.tokens, self.dim = len(folded.before), tokens, len(folded.proj.bias)
+        self.qkv, self.proj = Linear(beside(folded.q, folded.k, folded.v)), Linear(folded.proj)
+        self.before, self.after, self.shift = folded.before, folded.after.weight, folded.after.bias
 
     def forward(self, x: Tensor) -> Tensor:
         heads = self.heads
@@ -103,7 +114,7 @@ class FusedBlock(nn.Layer):
         super().__init__()
         heads = MatmulHeads if form == "matmul" else ChainHeads
         self.norm1, self.norm2 = Norm(block.norm1), Norm(block.norm2)
-        self.attn = heads(block.attn, block.norm1, array(block.gamma_1), tokens)
+        self.attn = heads(TalkingHeads.of(block.attn, block.norm1, array(block.gamma_1), tokens), tokens)
         self.mlp = Mlp(block.mlp, block.norm2, array(block.gamma_2))
 
     def forward(self, x: Tensor) -> Tensor:

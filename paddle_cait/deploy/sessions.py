@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paddle_cait import runtime
 from paddle_cait.deploy.manifest import MANIFEST, Artifact, Manifest
 from paddle_cait.deploy.runtimes import (
     CAPABILITIES,
@@ -133,7 +134,7 @@ def default_threads() -> int:
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdigit() and int(told):
         return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return runtime.cores()
 
 
 def _artifact(folder: PathLike, manifest: Manifest, name: str | None) -> Artifact | None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import paddle_cait as pc
-from paddle_cait.bench import cases, rounds, run
+from paddle_cait.bench import cases, machine, rounds, run
 from paddle_cait.bench.channel import Channel, WorkerError, without_paths
 from paddle_cait.bench.check import LIMITS
 from paddle_cait.bench.prepare import Sources
@@ -94,7 +94,7 @@ def short(monkeypatch):
 
 def test_a_short_benchmark(short, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "bench", lambda settings, progress: run.bench(short))
-    monkeypatch.setattr(command.machine, "describe", lambda: {**MACHINE})
+    monkeypatch.setattr(machine, "describe", lambda: {**MACHINE})
     page, file = tmp_path / "page.md", tmp_path / "bench.json"
     args = parsed(
         "--model", "demo_cait_digits", "--output", str(page), "--json", str(file), "--export-dir", str(tmp_path)

@@ -205,7 +205,7 @@ def test_threads_leave_no_settings_behind() -> None:
 @pytest.mark.parametrize("size", [(40, 31), (9, 5)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875, 1.4])
 def test_cv2_is_offered_and_marked(size: tuple[int, int], crop_pct: float) -> None:
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV is installed but may lack the system library libGL")
     settings = SimpleNamespace(**{**vars(PREPROCESS), "crop_pct": crop_pct})
     tf = EvalTransform(settings, backend="cv2")  # type: ignore[arg-type]
     assert not tf.comparable
