@@ -19,16 +19,18 @@ def dygraph(spec: dict[str, Any]) -> Work:
 
 def fused(spec: dict[str, Any]) -> Work:
     """The model folded for inference, still in dygraph."""
+    model = _model(spec)
     from paddle_cait.deploy.fuse import fuse
 
-    return _in_paddle(spec, fuse(_model(spec)))
+    return _in_paddle(spec, fuse(model))
 
 
 def static(spec: dict[str, Any]) -> Work:
     """The model as it is, traced into one graph."""
+    model = _model(spec)
     import paddle
 
-    return _in_paddle(spec, paddle.jit.to_static(_model(spec), full_graph=True))
+    return _in_paddle(spec, paddle.jit.to_static(model, full_graph=True))
 
 
 def runtime(spec: dict[str, Any]) -> Work:
@@ -45,7 +47,7 @@ def runtime(spec: dict[str, Any]) -> Work:
 
 
 def _model(spec: dict[str, Any]) -> Any:
-    settings_of_paddle.prepare("cpu")
+    settings_of_paddle.prepare("cpu")  # before anything imports paddle: half of its settings come too late then
     from paddle_cait.factory import create_model
 
     preset = get_preset(spec["model"], spec["preset_file"])

@@ -37,7 +37,7 @@ class FusedWindowAttention(nn.Layer):
         table = array(attn.relative_position_bias_table)[windows.index.numpy()]
         bias = table.reshape(self.tokens, self.tokens, self.heads).transpose(2, 0, 1)
         self.masked = windows.mask is not None
-        self.bias = parameter(self, bias + array(windows.mask) if self.masked else bias[None])
+        self.bias = parameter(self, bias + array(windows.mask) if self.masked else bias)
 
     def forward(self, x: Tensor, q_global: Tensor) -> tuple[Tensor, Tensor]:
         q = q_global if self.q is None else self._split(self.q(x))

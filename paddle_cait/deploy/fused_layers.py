@@ -16,6 +16,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddle_cait.deploy.fold import Affine
+from paddle_cait.layers.affine import linear
 
 
 def parameter(layer: nn.Layer, values: np.ndarray) -> Tensor:
@@ -38,7 +39,7 @@ class Linear(nn.Layer):
         self.bias = parameter(self, affine.bias) if affine.bias.any() else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
 class Norm(nn.Layer):

@@ -45,8 +45,8 @@ class Normalise(nn.Layer):
     def __init__(self, pixels: Pixels) -> None:
         super().__init__()
         self.planes = Planes()
-        self.scale = parameter(self, (1 / pixels.std).reshape(1, 3, 1, 1))
-        self.shift = parameter(self, (-pixels.mean / pixels.std).reshape(1, 3, 1, 1))
+        self.scale = parameter(self, (1 / pixels.std).reshape(3, 1, 1))
+        self.shift = parameter(self, (-pixels.mean / pixels.std).reshape(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.planes(x) * self.scale + self.shift
@@ -85,8 +85,8 @@ class GroupNorm(nn.Layer):
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
         self.groups, self.epsilon = norm._num_groups, norm._epsilon
-        self.scale = parameter(self, array(norm.weight).reshape(1, -1, 1, 1))
-        self.shift = parameter(self, array(norm.bias).reshape(1, -1, 1, 1))
+        self.scale = parameter(self, array(norm.weight).reshape(-1, 1, 1))
+        self.shift = parameter(self, array(norm.bias).reshape(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         _, channels, height, width = x.shape

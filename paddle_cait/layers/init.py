@@ -7,15 +7,17 @@ import math
 import paddle
 from paddle import nn
 
+from paddle_cait.layers.affine import Conv2D, Linear
+
 ZEROS = nn.initializer.Constant(0.0)
 ONES = nn.initializer.Constant(1.0)
 # timm's trunc_normal_(std=0.02) cuts at +-2 absolute, a hundred standard deviations: it is the plain normal.
 NORMAL_02 = nn.initializer.Normal(mean=0.0, std=0.02)
 
 
-def linear(fan_in: int, fan_out: int, bias: bool = True) -> nn.Linear:
+def linear(fan_in: int, fan_out: int, bias: bool = True) -> Linear:
     """``nn.Linear`` with weight [fan_in, fan_out] drawn from N(0, 0.02) and zero bias, as in all ViT descendants."""
-    return nn.Linear(
+    return Linear(
         fan_in, fan_out, weight_attr=NORMAL_02, bias_attr=paddle.ParamAttr(initializer=ZEROS) if bias else False
     )
 
@@ -28,11 +30,11 @@ def conv(
     padding: int = 0,
     groups: int = 1,
     bias: bool = True,
-) -> nn.Conv2D:
+) -> Conv2D:
     """``nn.Conv2D`` with PyTorch's default init: U(+-1/sqrt(fan_in)) for weight and bias."""
     bound = 1.0 / math.sqrt(in_channels // groups * kernel_size * kernel_size)
     uniform = nn.initializer.Uniform(-bound, bound)
-    return nn.Conv2D(
+    return Conv2D(
         in_channels,
         out_channels,
         kernel_size,

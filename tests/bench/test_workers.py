@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +41,22 @@ def test_a_worker_that_dies_tells_how(tmp_path):
 def test_a_worker_that_cannot_prepare_tells_why(tmp_path):
     with pytest.raises(WorkerError, match="KeyError: 'no such kind'"):
         Channel({"kind": "no such kind"}, 1, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["dygraph", "fused", "static", "train paddle"])
+def test_settings_of_paddle_come_before_paddle(kind, tmp_path):
+    """Half of them come too late once Paddle is imported, and an engine would be timed as no command runs it."""
+    program = (
+        "import os, sys\n"
+        "from paddle_cait import runtime\n"
+        "def prepare(device):\n"
+        "    print('paddle' in sys.modules); sys.stdout.flush(); os._exit(0)\n"
+        "runtime.prepare = prepare\n"
+        "from paddle_cait.bench import worker\n"
+        "worker._find(worker.KINDS[sys.argv[1]])({'model': 'demo_cait_digits'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, kind], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_a_worker_that_does_not_answer_is_ended(tmp_path):

@@ -146,7 +146,8 @@ def test_features_of_a_model_without_classes(photos, tmp_path):
     from_file = load_predictor(CHECKPOINT, model="demo_cait_digits", num_classes=0)
     features = from_file.features([path, path])
     assert features.shape == (2, from_file.session(np.zeros((1, 3, 32, 32), np.float32))[0].shape[1])
-    assert features.dtype == np.float32 and (features[0] == features[1]).all()
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[0], features[1], atol=1e-5)  # MKL's rows may differ by rounding
     with pytest.raises(pc.PaddleCaitError, match="has no classes, ask for its features"):
         from_file(path)
     with pytest.raises(pc.PaddleCaitError, match="gives logits, no features"):

@@ -1,0 +1,29 @@
+"""The kernels that MKL is told to use."""
+
+import pytest
+
+from paddle_cait import runtime
+
+SKYLAKE = "avx2 avx512f avx512cd avx512bw avx512dq avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "kernels"),
+    [
+        ("AuthenticAMD", f"fpu sse2 {SKYLAKE} avx512_bf16", "7"),
+        ("AuthenticAMD", "fpu sse2 avx2", "5"),
+        ("AuthenticAMD", "fpu sse2 avx2 avx512f", "5"),  # a part of AVX-512: not what the kernels were made for
+        ("AuthenticAMD", "fpu sse2", None),
+        ("GenuineIntel", f"fpu sse2 {SKYLAKE}", None),  # MKL chooses well by itself
+    ],
+)
+def test_mkls_kernels_follow_the_processor(tmp_path, monkeypatch, vendor, flags, kernels):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t: none\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(runtime, "_CPUINFO", file)
+    assert runtime._mkl_kernels() == kernels
+
+
+def test_other_systems_have_no_such_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "_CPUINFO", tmp_path / "none")
+    assert runtime._mkl_kernels() is None
