@@ -24,6 +24,7 @@ ARROWS = {
     "engine": BASE | {"data"},
     "factory": BASE | {"models", "weights"},
     "conversion": BASE | {"factory", "weights"},
+    "training": BASE | {"data", "engine", "factory", "weights"},
     "bench": BASE | {"runtime", "factory", "weights", "data", "deploy"},
     "deploy": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
     "cli": BASE
@@ -35,6 +36,7 @@ ARROWS = {
         "weights",
         "data",
         "engine",
+        "training",
         "deploy",
         "bench",
         "factory",

@@ -100,7 +100,7 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _last(value: Any) -> str:
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value)
+    return Path(value).name if isinstance(value, str) else str(value)
 
 
 def _some(table: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ VERBS = {
     "list": ("list", "show the presets: sizes, published accuracies, licences"),
     "convert": ("convert", "import an official checkpoint, or write one back, without PyTorch"),
     "eval": ("eval", "measure a checkpoint's accuracy and judge it against the published one"),
+    "split": ("split", "make training and validation lists from class folders"),
+    "finetune": ("finetune", "train a checkpoint on your own photographs"),
     "export": ("export", "write a verified inference model: Paddle Inference, ONNX, OpenVINO"),
     "predict": ("predict", "name what is in photographs, in the fastest runtime installed"),
     "bench": ("bench", "time every engine against timm's, in one fair run"),

@@ -34,7 +34,7 @@ cameras give 200 million. Pillow's own limits (a warning at 89 million, an error
 BACKENDS = ("pillow", "cv2")
 CV2_REASON = "OpenCV resizes without antialiasing: other pixels, so accuracies do not compare with published ones"
 
-_PIL_FILTERS = {
+PIL_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -98,7 +98,7 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess, backend: str = "pillow") -> None:
         if backend not in BACKENDS:
             raise DataError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-        if preprocess.crop_mode not in ("center", "squash") or preprocess.interpolation not in _PIL_FILTERS:
+        if preprocess.crop_mode not in ("center", "squash") or preprocess.interpolation not in PIL_FILTERS:
             raise DataError(f"unknown crop_mode or interpolation in {preprocess}")
         if preprocess.crop_mode == "squash" and preprocess.crop_pct != 1:
             raise DataError(f"crop_mode 'squash' crops nothing: crop_pct must be 1.0, not {preprocess.crop_pct}")
@@ -106,8 +106,6 @@ class EvalTransform:
             raise DataError(f"OpenCV has no {preprocess.interpolation!r} interpolation, use backend='pillow'")
         self.preprocess = preprocess
         self.backend = backend
-        self._mean = np.asarray(preprocess.mean, np.float32).reshape(3, 1, 1)
-        self._std = np.asarray(preprocess.std, np.float32).reshape(3, 1, 1)
 
     @property
     def comparable(self) -> bool:
@@ -131,12 +129,7 @@ class EvalTransform:
     __repr__ = describe
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        out = self.pixels(image).transpose(2, 0, 1).astype(np.float32, order="C")
-        # three operations on floats take less time than looking 3 * H * W bytes up in a table of 256 results
-        out /= np.float32(255)
-        out -= self._mean
-        out /= self._std
-        return out
+        return normalise(self.pixels(image), self.preprocess)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """uint8 [img_size, img_size, 3]: resized and cropped, before the arithmetic. May be read-only."""
@@ -147,7 +140,7 @@ class EvalTransform:
 
     def _pixels_pillow(self, image: Image.Image) -> np.ndarray:
         size = self.preprocess.img_size
-        resample = _PIL_FILTERS[self.preprocess.interpolation]
+        resample = PIL_FILTERS[self.preprocess.interpolation]
         width, height = resized_size(image.size, self.preprocess)
         box = center_box((width, height), size)
         if image.size != (width, height):
@@ -178,6 +171,16 @@ class PixelTransform(EvalTransform):
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         return self.pixels(image)
+
+
+def normalise(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """uint8 [H, W, 3] -> float32 [3, H, W]: ``(x / 255 - mean) / std``, in torchvision's order."""
+    out = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    # three operations on floats take less time than looking 3 * H * W bytes up in a table of 256 results
+    out /= np.float32(255)
+    out -= np.asarray(preprocess.mean, np.float32).reshape(3, 1, 1)
+    out /= np.asarray(preprocess.std, np.float32).reshape(3, 1, 1)
+    return out
 
 
 def resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddle_cait.data.class_names import read_names
 from paddle_cait.deploy.manifest import MANIFEST, Manifest
 from paddle_cait.errors import DataError, PaddleCaitError
 from paddle_cait.files import PathLike
-
-_MOST_BYTES = 16 << 20
 
 
 def find_names(path: Path, manifest: Manifest, given: PathLike | Sequence[str] | None) -> list[str] | None:
@@ -26,21 +25,3 @@ def find_names(path: Path, manifest: Manifest, given: PathLike | Sequence[str] |
         where = given if isinstance(given, (str, os.PathLike)) else "class_names"
         raise DataError(f"{where}: holds {len(names)} names, the model has {manifest.num_classes} classes")
     return names
-
-
-def read_names(path: PathLike) -> list[str]:
-    """Class names, one a line. A number before each (``281 tabby``, PaddleClas) is left out if it is the label."""
-    try:
-        if Path(path).stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, expected one class name a line")
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise DataError(f"{path}: the class names cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text, expected one class name a line") from error
-    while lines and not lines[-1]:
-        lines.pop()
-    parts = [line.split(maxsplit=1) for line in lines]
-    if all(len(part) == 2 and part[0] == str(k) for k, part in enumerate(parts)):
-        return [name for _, name in parts]
-    return lines

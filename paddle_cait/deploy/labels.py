@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from paddle_cait.data.class_names import read_names
 from paddle_cait.data.imagenet import NUM_CLASSES, imagenet_class_names
-from paddle_cait.deploy.class_names import read_names
 from paddle_cait.errors import DataError
 from paddle_cait.files import PathLike
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +58,24 @@ def store(
         provenance["output"] = {"file": Path(path).name, "layout": layout, "sha256": hashing.digest.hexdigest()}
         beside.write(json.dumps(provenance, indent=2, ensure_ascii=False).encode() + b"\n")
     return provenance
+
+
+def store_arrays(path: PathLike, arrays: Mapping[str, np.ndarray], provenance: dict[str, Any]) -> None:
+    """Write a trained model's own tensors, Linear weights [in, out], with ``provenance`` beside them."""
+    check_output(path, "paddle", "keep")
+    tensors = [OutTensor(name, value.shape, str(value.dtype), _holds(value)) for name, value in arrays.items()]
+    with atomic_writers(provenance_path(path), path) as (beside, file):
+        hashing = _HashingWriter(file)
+        if Path(path).suffix == ".safetensors":
+            write_safetensors(hashing, tensors, {"format": "pd", "layout": "paddle"})
+        else:
+            write_pdparams(hashing, tensors)
+        output = {"file": Path(path).name, "layout": "paddle", "sha256": hashing.digest.hexdigest()}
+        beside.write(json.dumps({**provenance, "output": output}, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _holds(value: np.ndarray) -> Callable[[], np.ndarray]:
+    return lambda: np.ascontiguousarray(value)
 
 
 def _out(spec: ModelSpec, name: str, step: Step, transposed: bool, layout: str, dtype: str) -> OutTensor:

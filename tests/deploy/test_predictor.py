@@ -11,9 +11,9 @@ from make_export import export_by_hand, save_paddle
 from PIL import Image
 
 import paddle_cait as pc
+from paddle_cait.data.class_names import read_names
 from paddle_cait.data.sources import open_source
 from paddle_cait.data.transforms import decode, eval_transform
-from paddle_cait.deploy.class_names import read_names
 from paddle_cait.deploy.inputs import find_images
 from paddle_cait.deploy.manifest import read_manifest
 from paddle_cait.deploy.predictor import Prediction, load_predictor
