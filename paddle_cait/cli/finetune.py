@@ -143,7 +143,12 @@ def run(args: argparse.Namespace) -> int:
         visualdl=args.visualdl,
     )
     if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
+        print("\n".join(result.lines))
         print(f"best top-1 {result.best_top1:.2f}% in epoch {result.best_epoch}: {result.best}")
+        print(
+            f"export it: paddle-cait export --model {args.model} --weights {result.best} --num-classes "
+            f"{len(result.names)} --class-names {result.folder / 'labels.txt'} --output-dir {result.folder / 'export'}"
+        )
         write_json(args, {"best_top1": result.best_top1, "best_epoch": result.best_epoch, "history": result.history})
     return 0
 

@@ -13,13 +13,16 @@ from paddle_cait.factory import create_model
 from paddle_cait.files import PathLike, write_atomic
 from paddle_cait.training.datasets import TrainingData, open_training_data
 from paddle_cait.training.recipe import Recipe
+from paddle_cait.training.summary import write_summary
+from paddle_cait.weights.apply import load_weights
 
 log = logging.getLogger("paddle_cait")
 
 
 @dataclass
 class FinetuneResult:
-    """``best_top1``: percent of the validation images, of the weights in ``best``. ``history``: a row an epoch."""
+    """``best_top1``: percent of the validation images, of the weights in ``best``. ``history``: a row an epoch.
+    ``lines``: what the summary says."""
 
     folder: Path
     best: Path
@@ -27,6 +30,7 @@ class FinetuneResult:
     best_epoch: int
     history: list[dict[str, Any]] = field(repr=False)
     names: list[str] = field(repr=False)
+    lines: list[str] = field(default_factory=list, repr=False)
 
 
 def finetune(
@@ -101,7 +105,18 @@ def finetune(
         run.resume()
     history = run.go()
     best = max(history, key=lambda row: row["val_top1"])
-    return FinetuneResult(folder, folder / "best.pdparams", best["val_top1"], best["epoch"], history, data.names)
+    file = folder / "best.pdparams"
+    load_weights(learner, file)
+    found = run.evaluate()
+    if found.top1_correct != best["val_top1_correct"]:
+        raise PaddleCaitError(
+            f"{file}: gives {found.top1_correct} right of {found.n}, in training it gave {best['val_top1_correct']}"
+        )
+    lines: list[str] = []
+    if run.rank == 0:
+        about = {"model": learner.preset.full_name, "best_epoch": best["epoch"], "run": run.identity}
+        lines = write_summary(folder, data.names, found.rows, history, about)
+    return FinetuneResult(folder, file, best["val_top1"], best["epoch"], history, data.names, lines)
 
 
 def _freeze(model: Any, recipe: Recipe) -> None:

@@ -139,7 +139,7 @@ class Run:
         try:
             while self.epoch < self.recipe.epochs:
                 row = self._learn()
-                result = self._evaluate()
+                result = self._evaluate_average()
                 row.update(val_loss=result.loss, val_top1=result.top1, val_top5=result.top5)
                 row.update(val_top1_correct=result.top1_correct, val_n=result.n)
                 self.history.append(row)
@@ -218,14 +218,17 @@ class Run:
                 f"rate, or look at this batch: {', '.join(names)}"
             ) from error
 
-    def _evaluate(self) -> EvalResult:
-        """Of the average where there is one: that is what is kept as best."""
+    def evaluate(self) -> EvalResult:
+        """The model as it is, on the validation images."""
         self.model.eval()
-        options: dict[str, Any] = {"batch_size": self.eval_batch_size, "workers": self.workers}
+        return evaluate(self.model, self.val, batch_size=self.eval_batch_size, workers=self.workers)
+
+    def _evaluate_average(self) -> EvalResult:
+        """Of the average where there is one: that is what is kept as best."""
         if self.trainer.ema is None:
-            return evaluate(self.model, self.val, **options)
+            return self.evaluate()
         with self.trainer.ema.applied(self.model):
-            return evaluate(self.model, self.val, **options)
+            return self.evaluate()
 
     def _keep(self, result: EvalResult) -> None:
         """After an epoch: the log, the best weights so far, and the state to go on from."""

@@ -99,6 +99,18 @@ def test_a_run_learns_and_keeps_what_it_says(start, photos, tmp_path):
     assert (again.n, again.top1_correct) == (best["val_n"], best["val_top1_correct"])
 
 
+def test_the_summary_counts_what_the_log_counts(start, photos, tmp_path):
+    result = train(start, photos, tmp_path / "out", recipe(epochs=1, warmup_epochs=0))
+    table = [row.split(",") for row in (tmp_path / "out" / "confusion.csv").read_text().splitlines()]
+    assert table[0][1:] == [row[0] for row in table[1:]] == list(CLASSES)
+    counts = np.array([[int(cell) for cell in row[1:]] for row in table[1:]])
+    assert counts.sum(1).tolist() == [4, 4, 4]
+    assert np.trace(counts) == result.history[0]["val_top1_correct"]
+    about = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert sum(one["correct"] for one in about["classes"]) == np.trace(counts)
+    assert result.lines[0] in ("worst classes:", "no mistakes")
+
+
 def test_workers_change_nothing(start, photos, tmp_path):
     train(start, photos, tmp_path / "a", recipe(epochs=1, warmup_epochs=0))
     train(start, photos, tmp_path / "b", recipe(epochs=1, warmup_epochs=0), workers=2)
