@@ -27,7 +27,8 @@ setup(
         "onnx": ["paddle2onnx", "onnx", "onnxruntime"],  # paddle2onnx 2.1 for Paddle 3, 1.3.1 for 2.6
         "openvino": ["paddle2onnx", "onnx", "openvino"],
         "int8": ["paddle2onnx", "onnx", "onnxruntime", "ml_dtypes", "openvino", "nncf"],
-        "test": ["pytest", "hypothesis", "h5py"],
+        "finetune": ["scipy", "matplotlib", "visualdl"],  # linear probes; pictures of a run; scalars on request
+        "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.
         "oracles": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import BinaryIO, Union
 
 from paddle_cait.errors import PaddleCaitError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PathLike = Union[str, "os.PathLike[str]"]
 
 
@@ -23,13 +25,18 @@ def atomic_writers(*paths: PathLike) -> Iterator[list[BinaryIO]]:
     given: put the file whose existence means "all is there" last.
     """
     targets = [Path(p) for p in paths]
-    with contextlib.ExitStack() as stack:
-        pending = [stack.enter_context(_Pending(target)) for target in targets]
-        yield [p.file for p in pending]
-        for p in pending:
-            p.flush()
-        for p in pending:
-            p.publish()
+    try:
+        with contextlib.ExitStack() as stack:
+            pending = [stack.enter_context(_Pending(target)) for target in targets]
+            yield [p.file for p in pending]
+            for p in pending:
+                p.flush()
+            for p in pending:
+                p.publish()
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise PaddleCaitError(f"{targets[-1]}: cannot be written ({error.strerror})") from error
 
 
 def write_atomic(path: PathLike, data: bytes) -> None:
@@ -90,6 +97,8 @@ class _Pending:
         self.named = False
 
     def __exit__(self, *exc: object) -> None:
-        self.file.close()
-        if self.named:
-            self.temporary.unlink(missing_ok=True)
+        try:
+            self.file.close()  # what is still in its buffer may find no room
+        finally:
+            if self.named:
+                self.temporary.unlink(missing_ok=True)

@@ -34,6 +34,8 @@ def prepare(device: str | None = None) -> str:
       AVX-512's);
     - strided views off: copying one costs more than it saves on CPUs (measured 1.6x on CaiT with Paddle 3.3.1);
     - memory is kept between operators instead of returned to the system;
+    - signals end the process as usual: Paddle's own handlers allocate memory to tell where they struck, and a process
+      that was allocating then, as any that computes, hangs for ever (seen on SIGTERM with 3.3.1);
     - log lines below errors are silenced (GLOG_minloglevel says otherwise).
     """
     if "paddle" not in sys.modules:
@@ -45,6 +47,7 @@ def prepare(device: str | None = None) -> str:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", message=".*ccache.*")
         import paddle
+    paddle.disable_signal_handler()
     name = _choose(device)
     if name == "cpu":
         keep_memory()

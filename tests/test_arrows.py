@@ -26,7 +26,7 @@ ARROWS = {
     "conversion": BASE | {"factory", "weights"},
     "training": BASE | {"data", "engine", "factory", "weights"},
     "bench": BASE | {"runtime", "factory", "weights", "data", "deploy"},
-    "deploy": BASE | {"layers", "models", "data", "runtime", "factory"},  # fusing takes models apart
+    "deploy": BASE | {"layers", "models", "weights", "data", "runtime", "factory"},  # fusing takes models apart
     "cli": BASE
     | {
         "yaml_files",

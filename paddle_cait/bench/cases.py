@@ -99,10 +99,14 @@ def form_cases(engines: Sequence[str], precisions: Sequence[str]) -> list[Case]:
 
 
 def training_cases() -> list[Case]:
+    """Both sides, and both again with blocks computed anew in the backward pass: less memory, more time."""
     return [
-        Case(OURS, "dygraph", "fp32", "train paddle", _PADDLE),
-        Case(TIMM, "eager", "fp32", "train torch", _TORCH),
-    ]
+        Case(side, engine, "fp32", kind, needs, form="recomputed" if again else "", options={"recompute": again})
+        for again in (False, True)
+        for side, engine, kind, needs in (
+            (OURS, "dygraph", "train paddle", _PADDLE), (TIMM, "eager", "train torch", _TORCH),
+        )
+    ]  # fmt: skip
 
 
 def pipeline_cases() -> list[Case]:

@@ -79,13 +79,15 @@ def ratios(row: Row, rows: list[Row]) -> dict[str, float]:
     """
     others = [other for other in rows if other.batch == row.batch and other is not row]
     same = [other for other in others if other.case.precision == row.case.precision]
-    peers = [other for other in same if other.case.side != OURS]
+    peers = [other for other in same if other.case.side != OURS and not other.case.form]
     rivals: dict[str, Row | None] = {}
     if row.case.form:
         rivals["matmul"] = best(r for r in same if r.case.engine == row.case.engine and r.case.form == "matmul")
     elif row.case.side == OURS:
         rivals["best peer"] = best(peers)
-    rivals["timm eager"] = best(r for r in others if (r.case.side, r.case.engine, r.case.precision) == _EAGER)
+    rivals["timm eager"] = best(
+        r for r in others if (r.case.side, r.case.engine, r.case.precision) == _EAGER and not r.case.form
+    )
     found = {name: ratio(row, rival) for name, rival in rivals.items() if rival is not None}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -25,6 +25,8 @@ def with_paddle(spec: dict[str, Any]) -> Work:
     paddle.base.core.set_num_threads(spec["threads"])
     model = create_model(get_preset(spec["model"], spec["preset_file"]), Path(spec["folder"]) / STATE)
     model.train()
+    if spec.get("recompute"):
+        model.set_grad_checkpointing(True)
     optimizer = paddle.optimizer.AdamW(_RATE, parameters=model.parameters(), weight_decay=_DECAY)
     images, labels = _batch(spec)
 
@@ -43,6 +45,8 @@ def with_paddle(spec: dict[str, Any]) -> Work:
 
 def with_torch(spec: dict[str, Any]) -> Work:
     model = timm_model(spec).train()
+    if spec.get("recompute"):
+        model.set_grad_checkpointing(True)  # timm's own
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), _RATE, weight_decay=_DECAY, fused=True)

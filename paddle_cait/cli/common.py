@@ -1,20 +1,27 @@
-"""What several verbs share: the ``--json`` report and the ``-c``/``-o`` configuration."""
+"""What several verbs share: the ``--json`` report, the ``-c``/``-o`` configuration, and checkpoints that describe
+themselves."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from paddle_cait.errors import ConfigError
-from paddle_cait.files import write_atomic
+from paddle_cait.files import PathLike, write_atomic
 from paddle_cait.versions import versions
 from paddle_cait.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from paddle_cait.weights.trained import Trained
+
+log = logging.getLogger("paddle_cait")
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -26,6 +33,21 @@ def write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
     if args.json:
         text = json.dumps({"versions": versions(), **result}, indent=2, ensure_ascii=False, default=str)
         write_atomic(args.json, text.encode() + b"\n")
+
+
+def take_from_checkpoint(args: argparse.Namespace, path: PathLike) -> Trained | None:
+    """Give flags that were left out (model, number of classes, image size, class names) what a fine-tuned checkpoint
+    says of itself (:mod:`paddle_cait.weights.trained`); None for other files."""
+    from paddle_cait.weights.trained import read_trained  # numpy, which `list` does without
+
+    trained = read_trained(path)
+    if trained is not None:
+        taken = trained.complete(vars(args))
+        vars(args).update(taken)
+        told = ", ".join(f"{key} {value}" for key, value in taken.items() if key != "class_names")
+        if told:
+            log.info("%s says: %s", trained.file, told)
+    return trained
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +79,11 @@ def _settings(given: argparse.Namespace) -> Iterator[tuple[str, str, Any]]:
         key, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"-o {item}: expected KEY=VALUE")
-        yield f"-o {item}", key, yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"-o {item}: {text!r} is not valid YAML; put text with such signs in quotes") from error
+        yield f"-o {item}", key, value
 
 
 def _as_words(flags: dict[str, argparse.Action], origin: str, key: str, value: Any) -> list[str]:

@@ -4,7 +4,8 @@ Counts are integers over exactly the images listed. The verdict is PASS, FAIL (e
 the reason: a part of the images, another preprocessing, skipped files. Backbones without a classifier are measured by
 --protocol knn or linear; ImageNet-ReaL, ImageNetV2, -A, -R and -Sketch are judged by their own numbers. --suite
 evaluates every model of a family whose file lies in --weights-dir. An exported folder is evaluated like its checkpoint,
-in any runtime and precision it was exported for: --weights FOLDER. In several processes:
+in any runtime and precision it was exported for: --weights FOLDER. A checkpoint of `paddle-cait finetune` says its
+model, size and classes itself; no number was published for it. In several processes:
 python -m paddle.distributed.launch --nproc_per_node 2 tools/eval.py ..."""
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from paddle_cait.cli import eval_engines as engines
 from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
-from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.common import add_config, add_json, take_from_checkpoint, write_json
 from paddle_cait.cli.eval_run import measure
 from paddle_cait.data.label_sets import CLASS_SUBSETS
 from paddle_cait.engine.verdict import FAIL
@@ -30,7 +31,7 @@ EXAMPLE = "paddle-cait eval --model cait_xxs24_224 --weights XXS24_224.pth --dat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
-    what.add_argument("--model", help="preset; see `paddle-cait list`")
+    what.add_argument("--model", help="preset; see `paddle-cait list`; a fine-tuned checkpoint says it itself")
     what.add_argument(
         "--checkpoint",
         "--weights",
@@ -100,10 +101,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.data:
         raise ConfigError("--data is missing: the folder with the images")
+    if args.protocol != "classifier" and args.num_classes is not None:
+        raise ConfigError(f"--num-classes belongs to a classifier, not to --protocol {args.protocol}")
     exported = bool(args.weights) and Path(args.weights).is_dir()
+    if args.weights and not args.suite:
+        _take_from_checkpoint(args)
     if bool(args.model or exported) == bool(args.suite):
         raise ConfigError("give --model NAME or --suite FAMILY, one of the two")
     return _suite(args) if args.suite else _single(args, exported)
+
+
+def _take_from_checkpoint(args: argparse.Namespace) -> None:
+    take_from_checkpoint(args, args.weights)
+    if isinstance(args.img_size, tuple):
+        height, width = args.img_size
+        raise ConfigError(f"{args.weights}: takes {height}x{width} pixels; images are prepared as squares only")
 
 
 def _single(args: argparse.Namespace, exported: bool) -> int:

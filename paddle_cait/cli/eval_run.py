@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace, preset: Preset, weights: str, exported: Ex
     )
     dataset = ILSVRC2012 if source.label_set.name == UNNAMED else source.label_set.name
     transform = _transform(args, preset, dataset, exported)
-    number = None if args.num_classes else preset.number(transform.preprocess, args.protocol, dataset)
+    number = _number(args, preset, transform.preprocess, dataset)
     model: Any = exported or _build(args, preset, weights, transform, number)
     if args.protocol == "knn":
         return _knn(args, preset, model, transform, source, number)
@@ -83,13 +83,18 @@ def _check_protocol(args: argparse.Namespace, preset: Preset) -> None:
         )
     if args.protocol == "linear" and not args.linear_weights:
         raise ConfigError("--protocol linear needs --linear-weights, the classifier's checkpoint")
-    if args.protocol != "classifier" and args.num_classes is not None:
-        raise ConfigError(f"--num-classes belongs to a classifier, not to --protocol {args.protocol}")
+
+
+def _number(
+    args: argparse.Namespace, preset: Preset, preprocess: Preprocess | None, dataset: str = ILSVRC2012
+) -> Published | None:
+    """The number to meet; none where the number of classes was given, by a flag or by a fine-tuned checkpoint."""
+    return None if args.num_classes else preset.number(preprocess, args.protocol, dataset)
 
 
 def _transform(args: argparse.Namespace, preset: Preset, dataset: str, exported: ExportedModel | None) -> EvalTransform:
     """The named setting, or the one under which the number was measured; then whatever single flags change."""
-    number = preset.number(None, args.protocol, dataset)
+    number = _number(args, preset, None, dataset)
     setting = preset.settings[args.preprocess] if args.preprocess else _setting_of(preset, number)
     changes = {key: value for key in _FIELDS if (value := getattr(args, key)) is not None}
     if exported is None:
@@ -127,7 +132,7 @@ def _classified(
         how = ", ".join(f"{key} = {value}" for key, value in number.arch.items())
         result.notes.append(f"the published number was computed with {how}, an export computes as the preset does")
     # Without a number over these images, the verdict says over which there is one.
-    elsewhere = None if args.num_classes else preset.number(transform.preprocess, args.protocol)
+    elsewhere = _number(args, preset, transform.preprocess)
     verdict = result.verdict(number or elsewhere, _other_tags(preset, number))
     plain = report.plain(result, preset, number, verdict)
     return Outcome(verdict, report.text(result, number, verdict), plain, result.rows, result.names)

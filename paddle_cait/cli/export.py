@@ -3,7 +3,8 @@
 The model is folded for inference, written in every format asked for, and run in its runtime at batch 1, 3 and 8. A file
 that computes something else than the model ends the command with exit status 1 and leaves nothing behind. The folder
 holds EXPORT.json (preprocessing, versions, sha256, checks), labels.txt and inference.yml; `paddle-cait predict` opens
-it. int8 needs photographs to calibrate with. Nothing is downloaded or installed."""
+it. int8 needs photographs to calibrate with. A checkpoint of `paddle-cait finetune` says its model, size and classes
+itself: --weights is all it needs. Nothing is downloaded or installed."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait import runtime
-from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.common import add_config, add_json, take_from_checkpoint, write_json
 from paddle_cait.deploy.formats import KNOWN, parse_formats
 from paddle_cait.deploy.manifest import FORMATS, Manifest
 from paddle_cait.errors import ConfigError
@@ -28,7 +29,7 @@ EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
-    what.add_argument("--model", help="preset; see `paddle-cait list`")
+    what.add_argument("--model", help="preset; see `paddle-cait list`; a fine-tuned checkpoint says it itself")
     what.add_argument("--checkpoint", "--weights", dest="weights", metavar="FILE", help="any supported checkpoint")
     what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
     what.add_argument("--num-classes", type=int, help="classes of a fine-tuned checkpoint; 0 exports features")
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the model returns, in this order (logits); probabilities for PaddleX and PaddleClas",
     )
     out.add_argument("--uint8-input", action="store_true", help="take pixels [B, H, W, 3]: mean and deviation fold in")
-    out.add_argument("--class-names", metavar="FILE", help="one name a line; default ImageNet's for 1,000 classes")
+    out.add_argument("--class-names", metavar="FILE", help="one name a line; default the checkpoint's, or ImageNet's")
     out.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
     check = parser.add_argument_group("verification")
     check.add_argument("--verify-dir", metavar="DIR", help="photographs to compare on; default random images")
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    trained = take_from_checkpoint(args, args.weights) if args.weights else None
     for flag, why in (("model", "the preset to export"), ("weights", "the checkpoint to export")):
         if not getattr(args, flag):
             raise ConfigError(f"--{flag} is missing: {why}")
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     out_dir = args.output_dir or str(Path("output") / "export" / args.model)
     check_target(out_dir, args.overwrite)
     model = create_model(preset, args.weights, num_classes=args.num_classes, img_size=args.img_size, entry=args.entry)
+    if trained is not None:
+        model.load_report.notes.append("the weights were fine-tuned: the published numbers are not theirs")
     try:
         manifest = export(
             model,

@@ -70,10 +70,16 @@ def _add_optimisation(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--betas", type=float, nargs=2, metavar=("B1", "B2"))
     group.add_argument("--opt-eps", type=float)
     group.add_argument("--clip-grad", type=float, help="norm of all gradients; 0 switches it off")
-    group.add_argument("--tune", choices=("all", "head"), help="head: everything else is frozen")
+    group.add_argument(
+        "--tune",
+        choices=("all", "head", "linear"),
+        help="head: everything else is frozen; linear: fitted to features computed once",
+    )
     group.add_argument("--drop-path", type=float, help="rate of stochastic depth")
     group.add_argument("--grad-checkpointing", action="store_true", default=None, help="less memory, more time")
-    group.add_argument("--amp", choices=("fp32", "bf16", "fp16"))
+    group.add_argument(
+        "--amp", choices=("fp32", "bf16", "fp16", "auto"), help="auto: bf16 if the card has it, else fp16"
+    )
     group.add_argument("--model-ema", action="store_true", default=None, help="keep a moving average, evaluate it")
     group.add_argument("--model-ema-decay", type=float)
 
@@ -145,10 +151,8 @@ def run(args: argparse.Namespace) -> int:
     if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
         print("\n".join(result.lines))
         print(f"best top-1 {result.best_top1:.2f}% in epoch {result.best_epoch}: {result.best}")
-        print(
-            f"export it: paddle-cait export --model {args.model} --weights {result.best} --num-classes "
-            f"{len(result.names)} --class-names {result.folder / 'labels.txt'} --output-dir {result.folder / 'export'}"
-        )
+        presets = f" --preset-file {args.preset_file}" if args.preset_file else ""
+        print(f"export it: paddle-cait export --weights {result.best}{presets} --output-dir {result.folder / 'export'}")
         write_json(args, {"best_top1": result.best_top1, "best_epoch": result.best_epoch, "history": result.history})
     return 0
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from paddle_cait.cli.common import parse
 from paddle_cait.errors import PaddleCaitError
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments (what ``tools/VERB.py`` does)."""
     module: Any = importlib.import_module(f"paddle_cait.cli.{VERBS[verb][0]}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"paddle-cait {verb}",
         description=module.__doc__,
         epilog=f"example:\n  {module.EXAMPLE}",
@@ -67,6 +67,13 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` closed the other end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong flag is one line, without the list of all flags."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def _one_line(message: str, most: int = 700) -> str:

@@ -2,7 +2,8 @@
 
 IMAGE is a file, a folder (all images below it) or a pattern. Images are prepared exactly as in evaluation, which does
 not look at the EXIF orientation: --exif turns photographs upright as their camera noted. A model without classes gives
-features (JSON and CSV hold them). Exit status 2 if no image could be read."""
+features (JSON and CSV hold them). A checkpoint of `paddle-cait finetune` says its model and classes itself. Exit status
+2 if no image could be read."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders, patterns")
     what = parser.add_argument_group("what")
     what.add_argument("--topk", type=int, default=5, metavar="K", help="the best K classes (%(default)s)")
-    what.add_argument("--class-names", metavar="FILE", help="one name a line; default the folder's own")
+    what.add_argument("--class-names", metavar="FILE", help="one name a line; default the source's own")
     what.add_argument("--exif", action="store_true", help="turn photographs as their EXIF orientation says")
     what.add_argument(
         "--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable image (%(default)s)"
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--model", metavar="NAME", help="of a checkpoint: the preset; see `paddle-cait list`")
     what.add_argument("--preset-file", metavar="FILE", help="of a checkpoint: YAML file of your own presets")
     what.add_argument("--num-classes", type=int, help="of a checkpoint: its classes if fine-tuned; 0 gives features")
+    what.add_argument("--img-size", type=int, help="of a checkpoint: its input size if not the preset's")
     how = parser.add_argument_group("runtime (default: the fastest installed one that opens the folder, in fp32)")
     how.add_argument("--engine", choices=("auto", *ENGINES, "dygraph"), default="auto")
     how.add_argument("--artifact", metavar="NAME", help="onnx, openvino:int8, ...: one of the folder's")
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         exif=args.exif,
         preset_file=args.preset_file,
         num_classes=args.num_classes,
+        img_size=args.img_size,
     )
     print(predictor.describe(), file=sys.stderr, flush=True)
     found = list(_with_bar(_rows(predictor, items, args), len(items)))

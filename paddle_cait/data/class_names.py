@@ -15,7 +15,7 @@ def read_names(path: PathLike) -> list[str]:
     try:
         if Path(path).stat().st_size > _MOST_BYTES:
             raise DataError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, expected one class name a line")
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except OSError as error:
         raise DataError(f"{path}: the class names cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

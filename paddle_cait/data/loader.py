@@ -161,7 +161,7 @@ class _BatchReader:
         if raw.crash:
             raise RuntimeError(f"the dataset failed in a worker process:\n{raw.crash}")
         if raw.failed and self.stop:
-            raise DataError(raw.failed[0][1])
+            raise DataError(f"{raw.failed[0][1]}; --on-error skip leaves such images out")
         if not raw.labels:
             images = np.zeros((0, 3, 1, 1), np.float32)
         if isinstance(images, np.ndarray):

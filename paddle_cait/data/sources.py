@@ -182,7 +182,7 @@ def _open_list(root: Path, path: Path, num_classes: int | None, image_root: Path
         first = rows.names[missing[0]]
         places = [base / name for name in VALIDATION_FOLDERS] + [base.parent, path.parent]
         found = next((place for place in places if (place / first).exists()), None)
-        hint = f"it is in {found}: pass image_root={found}" if found else "paths count from the root; or set image_root"
+        hint = f"it is in {found}: pass image_root={found}" if found else f"paths count from {base}"
         raise DataError(
             f"{rows.where(missing[0])}: no file {base / first} "
             f"({len(missing)} of the {len(rows.names)} files listed are missing); {hint}"

@@ -75,6 +75,8 @@ def _steps(preprocess: Preprocess, wanted: Augmentation) -> list[Step]:
         raise ConfigError(f"crop is {wanted.crop!r}, expected {' or '.join(CROPS)}")
     if not 0 < wanted.scale[0] <= wanted.scale[1] <= 1 or not 0 < wanted.ratio[0] <= wanted.ratio[1]:
         raise ConfigError(f"scale is {list(wanted.scale)} and ratio {list(wanted.ratio)}, expected rising bounds")
+    if not 0 <= wanted.hflip <= 1 or not wanted.color_jitter >= 0:
+        raise ConfigError(f"hflip is {wanted.hflip}, expected 0..1; color_jitter {wanted.color_jitter}, 0 or more")
     steps: list[Step] = []
     if wanted.crop == "simple":
         steps.append(SimpleRandomCrop(size, first))

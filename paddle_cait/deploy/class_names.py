@@ -18,10 +18,13 @@ def find_names(path: Path, manifest: Manifest, given: PathLike | Sequence[str] |
         if Path(manifest.labels).name != manifest.labels:
             raise PaddleCaitError(f"{path / MANIFEST}: labels is {manifest.labels!r}, expected a file of the folder")
         given = path / manifest.labels
-    if given is None:
-        return None
+    return None if given is None else names_of(given, manifest.num_classes)
+
+
+def names_of(given: PathLike | Sequence[str], num_classes: int) -> list[str]:
+    """A list of names, or those of a file, one for each class."""
     names = read_names(given) if isinstance(given, (str, os.PathLike)) else list(given)
-    if len(names) != manifest.num_classes:
+    if len(names) != num_classes:
         where = given if isinstance(given, (str, os.PathLike)) else "class_names"
-        raise DataError(f"{where}: holds {len(names)} names, the model has {manifest.num_classes} classes")
+        raise DataError(f"{where}: holds {len(names)} names, the model has {num_classes} classes")
     return names

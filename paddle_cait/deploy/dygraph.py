@@ -25,13 +25,14 @@ def open_checkpoint(
     threads: int | None = None,
     preset_file: PathLike | None = None,
     num_classes: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
 ) -> Session:
     """The preset ``model`` with the weights of any supported checkpoint file."""
     preset = get_preset(model, preset_file)
     paddle, used = _paddle(device, threads)
     from paddle_cait.factory import create_model
 
-    layer: Any = create_model(preset, path, num_classes=num_classes)
+    layer: Any = create_model(preset, path, num_classes=num_classes, img_size=img_size)
     layer.eval()
     report = layer.load_report
     manifest = Manifest(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paddle_cait.deploy.class_names import names_of
 from paddle_cait.deploy.formats import parse_formats
 from paddle_cait.deploy.job import Job
 from paddle_cait.deploy.labels import LABELS
@@ -18,6 +20,7 @@ from paddle_cait.deploy.reference import Reference
 from paddle_cait.deploy.staging import check_target, staged
 from paddle_cait.deploy.verify import ENGINES, verify
 from paddle_cait.deploy.writer import Writer
+from paddle_cait.errors import DataError
 from paddle_cait.files import PathLike
 
 log = logging.getLogger("paddle_cait")
@@ -30,7 +33,7 @@ def export(
     *,
     outputs: Sequence[str] = ("logits",),
     uint8_input: bool = False,
-    class_names: PathLike | None = None,
+    class_names: PathLike | Sequence[str] | None = None,
     verify_dir: PathLike | None = None,
     verify_list: PathLike | None = None,
     verify_images: int = 16,
@@ -49,7 +52,8 @@ def export(
         outputs: ``logits``, then if wanted ``features`` [B, C] and ``attention`` [B, heads, queries, keys]. A model
             without classes gives ``features`` in place of ``logits``.
         uint8_input: take pixels [B, H, W, 3] after resize and crop; mean and deviation are folded in.
-        class_names: a file, one name a line in the order of the labels; ImageNet's by default for 1,000 classes.
+        class_names: in the order of the labels, a list, or a file with one a line; ImageNet's by default for 1,000
+            classes.
         verify_dir: photographs to verify with, ``verify_images`` of them; None draws random ones. ``verify_list``: a
             list file ``PATH LABEL`` of that folder, to count right answers too.
         calib_dir: photographs, ``calib_images`` of them, from which int8 takes its ranges.
@@ -59,7 +63,7 @@ def export(
     """
     wanted = parse_formats(formats)
     target = check_target(out_dir, overwrite)
-    job = Job.of(model, outputs, uint8_input, class_names)
+    job = _job(model, outputs, uint8_input, class_names)
     for form in wanted:
         if form.format != "paddle":
             check_size(job.num_bytes, form.name)
@@ -77,6 +81,17 @@ def export(
             manifest = _verified(folder, scratch, manifest, artifact, reference)
         manifest.write(folder)
     return manifest
+
+
+def _job(model: Any, outputs: Sequence[str], uint8_input: bool, names: PathLike | Sequence[str] | None) -> Job:
+    """With names from a list, which must fit into a file with one a line."""
+    if names is None or isinstance(names, (str, os.PathLike)):
+        return Job.of(model, outputs, uint8_input, names)
+    job = replace(Job.of(model, outputs, uint8_input, None), labels=names_of(names, model.num_classes))
+    broken = next((name for name in names if not name.strip() or name.splitlines() != [name]), None)
+    if broken is not None:
+        raise DataError(f"class_names: {broken!r} is no name, expected a line of text")
+    return job
 
 
 def _verified(folder: Path, scratch: Path, manifest: Manifest, artifact: Artifact, reference: Reference) -> Manifest:

@@ -170,27 +170,34 @@ def load_predictor(
     exif: bool = False,
     preset_file: PathLike | None = None,
     num_classes: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
 ) -> Predictor:
     """A predictor of a folder that ``paddle-cait export`` wrote, or of a checkpoint file.
 
     Args:
-        source: the folder; or any supported checkpoint, which needs ``model``, a preset's name, and Paddle.
+        source: the folder; or any supported checkpoint, which needs Paddle and, unless it is of ``paddle-cait
+            finetune`` and says so itself, ``model``, a preset's name.
         engine, artifact, precision, device, threads: see :func:`paddle_cait.deploy.sessions.open_session`; a checkpoint
             is run by the engine ``dygraph`` in fp32.
         batch_size: images a step. Speed depends on it, results do not.
-        class_names: the names in the order of the labels, or a file with one a line; None: those in the folder.
+        class_names: the names in the order of the labels, or a file with one a line; None: the source's own.
         exif: turn photographs as their EXIF orientation says. Evaluation does not.
-        preset_file, num_classes: of a checkpoint: where ``model`` is defined; classes of a fine-tuned one, 0 for
-            features.
+        preset_file, num_classes, img_size: of a checkpoint: where ``model`` is defined; classes of a fine-tuned one, 0
+            for features; its size, if not the preset's.
     """
     path = Path(source)
     if path.is_dir():
         session = _open_folder(path, model, engine, artifact, device, threads, precision)
     else:
-        _check_checkpoint(path, model, engine, artifact, precision)
         from paddle_cait.deploy.dygraph import open_checkpoint
+        from paddle_cait.weights.trained import read_trained
 
-        session = open_checkpoint(path, str(model), device, threads, preset_file, num_classes)
+        given = {"model": model, "num_classes": num_classes, "img_size": img_size, "class_names": class_names}
+        trained = read_trained(path)
+        own = trained.complete({**given, "preset_file": preset_file}) if trained else {}
+        model, num_classes, img_size, class_names = {**given, **own}.values()
+        _check_checkpoint(path, model, engine, artifact, precision)
+        session = open_checkpoint(path, str(model), device, threads, preset_file, num_classes, img_size)
         packaged = preset_file is None and num_classes is None
         if class_names is None and packaged and session.manifest.num_classes == NUM_CLASSES:
             class_names = imagenet_class_names()  # every packaged preset of 1,000 classes has these

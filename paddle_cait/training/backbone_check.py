@@ -22,32 +22,38 @@ _TRAIN, _VAL, _K = 1000, 300, 10
 _CLEARLY = 1.5  # times chance
 
 
-def check_backbone(backbone: Any, data: TrainingData, folder: Path, batch_size: int = 64, workers: int = 2) -> float:
+def check_backbone(
+    backbone: Any, data: TrainingData, folder: Path, batch_size: int = 64, workers: int = 2, on_error: str = "stop"
+) -> float:
     """Top-1, in percent, of naming validation images by their nearest training images, a part of each, as the features
     of ``backbone`` (built with ``num_classes=0``) see them; in all processes of a run together, with the features in
-    ``folder`` meanwhile. Says so in the log, and warns where it is near chance."""
+    ``folder`` meanwhile. Says so in the log, and warns where it is near chance. ``on_error``: ``stop`` at an unreadable
+    image, or ``skip`` it."""
     train, val = (_part(source, most) for source, most in ((data.train, _TRAIN), (data.val, _VAL)))
     transform = eval_transform(backbone)
     backbone.eval()
-    result = evaluate_knn(
-        backbone,
-        ImageDataset(train, transform),
-        ImageDataset(val, transform),
-        folder,
-        nb_knn=(min(_K, len(train)),),
-        batch_size=batch_size,
-        workers=workers,
-    )
     rank, world = join_processes()
-    barrier(world)
-    if rank == 0:
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        result = evaluate_knn(
+            backbone,
+            ImageDataset(train, transform),
+            ImageDataset(val, transform),
+            folder,
+            nb_knn=(max(1, min(_K, len(train) // 2)),),  # half: unreadable images may be left out
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
+        barrier(world)
+    finally:
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
     rows = result.rows[result.best_k]
-    top1 = 100.0 * rows.top1_correct / len(rows)
+    top1 = 100.0 * rows.top1_correct / max(1, len(rows))
     chance = 100.0 * max(val.labels.count(label) for label in set(val.labels)) / len(val)
     log.info(
         "the loaded backbone names %.1f%% of %d validation images by their nearest of %d training images (always the "
-        "most frequent class: %.1f%%)", top1, len(val), len(train), chance,
+        "most frequent class: %.1f%%)", top1, len(rows), len(train), chance,
     )  # fmt: skip
     if top1 < min(_CLEARLY * chance, (100 + chance) / 2):
         log.warning(

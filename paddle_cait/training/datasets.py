@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paddle_cait.data.class_folders import folder_labels
 from paddle_cait.data.class_names import read_names
 from paddle_cait.data.image_files import list_folder
-from paddle_cait.data.image_list import read_list
+from paddle_cait.data.image_list import ImageList, read_list
 from paddle_cait.data.sources import ImageSource, open_source
 from paddle_cait.errors import DataError
 from paddle_cait.files import PathLike
@@ -16,6 +18,7 @@ from paddle_cait.files import PathLike
 TRAIN_LIST, VAL_LIST = "train_list.txt", "val_list.txt"
 NAME_FILES = ("labels.txt", "label_list.txt")
 _SPLIT = "`paddle-cait split` makes the two lists from class folders"
+_MOST_UNNAMED = 100_000  # classes; ImageNet-21k has 21,843
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class TrainingData:
         both = set(self.train.names) & set(self.val.names) if self.train.root == self.val.root else set()
         notes = []
         if absent:
-            notes.append(f"{len(absent)} classes have no training image, the first is {absent[0]!r}")
+            notes.append(
+                f"{len(absent)} of {len(self.names)} classes have no training image, the first is {absent[0]!r}"
+            )
         if both:
             notes.append(
                 f"{len(both)} of {len(self.val)} validation images are training images too, the first is "
@@ -78,17 +83,33 @@ def _find_list(root: Path, given: PathLike | None, name: str) -> Path | None:
 
 
 def _from_lists(root: Path, train: Path, val: Path, class_names: PathLike | None) -> TrainingData:
+    lists = [read_list(path) for path in (train, val)]
+    for rows in lists:
+        several = next((row for row, labels in enumerate(rows.right) if len(labels) > 1), None)
+        if several is not None:
+            raise DataError(f"{rows.where(several)}: the image has several labels; training needs one for each")
     given = class_names or next((root / name for name in NAME_FILES if (root / name).is_file()), None)
-    if given is not None:
-        names = _read_names(given)
-    else:
-        largest = max(label for path in (train, val) for label in read_list(path).labels)
-        names = [str(label) for label in range(largest + 1)]
-    sources = [open_source(root, path, num_classes=len(names)) for path in (train, val)]
-    for path, source in zip((train, val), sources):
-        if source.label_set.right:
-            raise DataError(f"{path}: an image has several labels; training needs one for each")
+    names = _read_names(given) if given is not None else _numbers(lists)
+    try:
+        sources = [open_source(root, path, num_classes=len(names)) for path in (train, val)]
+    except DataError as error:
+        if any(max(rows.labels) >= len(names) for rows in lists):
+            raise DataError(f"{error}; {given} names {len(names)}") from error
+        raise
     return TrainingData(sources[0], sources[1], names)
+
+
+def _numbers(lists: Sequence[ImageList]) -> list[str]:
+    """Names for the classes of lists that come without."""
+    largest = max(max(rows.labels) for rows in lists)
+    where = next(rows.where(rows.labels.index(largest)) for rows in lists if largest in rows.labels)
+    if largest >= _MOST_UNNAMED:
+        raise DataError(
+            f"{where}: the label {largest} means {largest + 1:,} classes; mend it, or name all in labels.txt"
+        )
+    if largest < 1:
+        raise DataError(f"{where}: all labels are {largest}; expected at least two classes, 0 and 1")
+    return [str(label) for label in range(largest + 1)]
 
 
 def _from_folders(root: Path, class_names: PathLike | None) -> TrainingData:
@@ -104,7 +125,13 @@ def _from_folders(root: Path, class_names: PathLike | None) -> TrainingData:
         where, other = ("train", "val") if odd[0] in classes["train"] else ("val", "train")
         raise DataError(f"{root / where / odd[0]}: a class that {root / other} has not; both need the same folders")
     folders = classes["train"]
-    names = _read_names(class_names) if class_names else folders
+    if len(folders) == 1:
+        raise DataError(f"{root / 'train'}: holds one class folder, {folders[0]}; expected at least two")
+    for folder in folders:
+        if not _is_text(folder):
+            raise DataError(f"{root / 'train'}: the folder {folder!r} has no name in UTF-8, on one line; rename it")
+    labels = folder_labels(root / "train", folders, len(folders))[0] if folders else {}
+    names = _read_names(class_names) if class_names else sorted(folders, key=labels.__getitem__)
     if len(names) != len(folders):
         raise DataError(f"{class_names}: holds {len(names)} names, {root / 'train'} has {len(folders)} class folders")
     sources = [open_source(root / part, num_classes=len(folders)) for part in ("train", "val")]
@@ -119,3 +146,10 @@ def _read_names(path: PathLike) -> list[str]:
     if twice:
         raise DataError(f"{path}: the name {twice[0]!r} stands twice")
     return names
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return name.encode().decode().splitlines() == [name]
+    except UnicodeEncodeError:  # bytes of another encoding
+        return False

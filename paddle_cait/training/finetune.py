@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import paddle
+
+from paddle_cait.data.loader import ImageDataset
+from paddle_cait.data.transforms import eval_transform
+from paddle_cait.engine.evaluate import evaluate
+from paddle_cait.engine.processes import barrier, join_processes
+from paddle_cait.engine.result import EvalResult
 from paddle_cait.errors import ConfigError, PaddleCaitError
 from paddle_cait.factory import create_model
 from paddle_cait.files import PathLike, write_atomic
+from paddle_cait.training.backbone_check import check_backbone
 from paddle_cait.training.datasets import TrainingData, open_training_data
+from paddle_cait.training.history import scores, standing, visualdl_writer, write_csv
+from paddle_cait.training.keep import keep_weights
+from paddle_cait.training.probe import probe
 from paddle_cait.training.recipe import Recipe
+from paddle_cait.training.run import BEST, CSV, EVAL_BATCH_SIZE, STATE, Run
 from paddle_cait.training.summary import write_summary
+from paddle_cait.training.teacher import open_teacher
 from paddle_cait.weights.apply import load_weights
 
 log = logging.getLogger("paddle_cait")
@@ -57,7 +72,8 @@ def finetune(
     """Train ``model`` on the photographs in ``data_dir``.
 
     Args:
-        model: a preset's name. Its classifier is replaced by one for the classes of the data.
+        model: a preset's name. Its classifier is replaced by one for the classes of the data, or goes on learning if
+            the weights have one for as many.
         data_dir: see :func:`paddle_cait.training.datasets.open_training_data`.
         output_dir: gets ``best.pdparams``, ``last.pdparams``, ``log.csv``, ``labels.txt`` and the state to resume from.
         weights: any supported checkpoint; without it training starts from random weights.
@@ -70,94 +86,119 @@ def finetune(
 
     Raises :class:`PaddleCaitError` for whatever is wrong with the data, the weights or the settings, before training.
     """
-    import paddle
-
-    from paddle_cait.training.backbone_check import check_backbone
-    from paddle_cait.training.run import STATE, Run
-
-    recipe = recipe or Recipe()
-    folder = Path(output_dir)
+    recipe, folder = recipe or Recipe(), Path(output_dir)
     data = open_training_data(data_dir, train_list, val_list, class_names)
     for note in data.notes():
         log.warning(note)
-    if (folder / STATE).exists() and not resume:
-        raise ConfigError(f"{folder}: holds a run already; --resume continues it, another --output-dir keeps both")
-    if weights is not None and check and not resume:
-        backbone = create_model(model, weights, num_classes=0, img_size=img_size, preset_file=preset_file, entry=entry)
-        check_backbone(backbone, data, folder / "check", recipe.batch_size, workers)
-        del backbone
+    build = functools.partial(create_model, model, weights, img_size=img_size, preset_file=preset_file, entry=entry)
+    job = _Job(build, data, recipe, folder, workers, on_error)
+    job.check_folder(resume)
+    if recipe.tune == "linear":
+        if weights is None:
+            raise ConfigError("tune: linear needs --weights: the features of random weights tell nothing")
+        learner, history, about = _probe(job)
+    else:
+        if visualdl:
+            visualdl_writer()  # is it installed?
+        run = _prepare(job, (teacher_model, teacher_weights, preset_file), resume, visualdl)
+        if weights is not None and check and not resume:
+            check_backbone(build(num_classes=0), data, folder / "check", recipe.batch_size, workers, on_error)
+        job.make_folder()
+        learner, history = run.model, run.go()
+        about = {"run": run.identity, "unreadable": run.unreadable.messages}
+    return _finish(job, learner, history, about)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every way of training needs. ``build(num_classes=n)`` is the model with its weights."""
+
+    build: Callable[..., Any]
+    data: TrainingData
+    recipe: Recipe
+    folder: Path
+    workers: int
+    on_error: str
+
+    def check_folder(self, resume: bool) -> None:
+        kept = BEST if self.recipe.tune == "linear" else STATE  # best weights without a state: killed before the first
+        if (self.folder / kept).exists() and not resume:
+            raise ConfigError(
+                f"{self.folder}: holds a run already; --resume continues it, another --output-dir keeps both"
+            )
+
+    def make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PaddleCaitError(f"{self.folder}: cannot be made ({error.strerror})") from error
+        write_atomic(self.folder / "labels.txt", "".join(f"{name}\n" for name in self.data.names).encode())
+
+    def evaluate(self, model: Any) -> EvalResult:
+        model.eval()
+        val = ImageDataset(self.data.val, eval_transform(model))
+        return evaluate(model, val, batch_size=EVAL_BATCH_SIZE, workers=self.workers, on_error=self.on_error)
+
+
+def _prepare(
+    job: _Job, teaching: tuple[str | None, PathLike | None, PathLike | None], resume: bool, visualdl: bool
+) -> Run:
+    """Whatever is wrong with settings, weights or an earlier state is found here; nothing is written yet."""
+    recipe, data = job.recipe, job.data
     paddle.seed(recipe.seed)  # the new classifier's weights
-    learner = create_model(
-        model,
-        weights,
-        num_classes=data.num_classes,
-        img_size=img_size,
-        preset_file=preset_file,
-        entry=entry,
-        drop_path_rate=recipe.drop_path,
-    )
-    _freeze(learner, recipe)
-    teacher = _teacher(recipe, teacher_model, teacher_weights, data, learner, preset_file)
-    _make_folder(folder, data)
-    run = Run(learner, data, recipe, folder, teacher, workers, on_error=on_error, visualdl=visualdl)
-    run.identity = _identity(learner, data, recipe, run.world)
+    frozen = recipe.tune == "head"
+    learner = job.build(num_classes=data.num_classes, drop_path_rate=0.0 if frozen else recipe.drop_path)
+    if frozen:
+        for name, parameter in learner.named_parameters():
+            parameter.stop_gradient = not name.startswith(learner.classifier)
+    teacher = None
+    if recipe.distillation_type != "none":
+        teacher = open_teacher(*teaching, learner, data.num_classes)
+    elif any(teaching[:2]):
+        raise ConfigError("a teacher is given, but distillation_type is none: set hard or soft")
+    run = Run(learner, data, recipe, job.folder, teacher, job.workers, on_error=job.on_error, visualdl=visualdl)
+    run.identity = {**_identity(learner, data, recipe, run.world), "teacher": teacher.sha256 if teacher else ""}
     if resume:
         run.resume()
-    history = run.go()
-    best = max(history, key=lambda row: row["val_top1"])
-    file = folder / "best.pdparams"
+    return run
+
+
+def _probe(job: _Job) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+    recipe = job.recipe
+    job.make_folder()
+    model, row, failed = probe(
+        job.build, job.data, job.folder / "features", batch_size=recipe.batch_size, workers=job.workers,
+        on_error=job.on_error, seed=recipe.seed,
+    )  # fmt: skip
+    rank, world = join_processes()
+    found = job.evaluate(model)
+    row.update(scores(found), unreadable=len(failed) + len(found.skipped))
+    identity = _identity(model, job.data, recipe, world)
+    if rank == 0:
+        arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+        keep_weights(job.folder / BEST, model, arrays, job.data.names, 1, row["val_top1"], identity)
+        write_csv(job.folder / CSV, [row])
+    barrier(world)
+    unreadable = {job.data.train.path(index): message for index, message in failed}
+    unreadable.update((job.data.val.path(index), message) for index, message in found.skipped)
+    return model, [row], {"run": identity, "unreadable": unreadable}
+
+
+def _finish(job: _Job, learner: Any, history: list[dict[str, Any]], about: dict[str, Any]) -> FinetuneResult:
+    """The best weights once more, from their file: they must give what was counted when they were kept."""
+    best = max(history, key=standing)
+    file = job.folder / BEST
     load_weights(learner, file)
-    found = run.evaluate()
+    found = job.evaluate(learner)
     if found.top1_correct != best["val_top1_correct"]:
         raise PaddleCaitError(
             f"{file}: gives {found.top1_correct} right of {found.n}, in training it gave {best['val_top1_correct']}"
         )
     lines: list[str] = []
-    if run.rank == 0:
-        about = {"model": learner.preset.full_name, "best_epoch": best["epoch"], "run": run.identity}
-        lines = write_summary(folder, data.names, found.rows, history, about)
-    return FinetuneResult(folder, file, best["val_top1"], best["epoch"], history, data.names, lines)
-
-
-def _freeze(model: Any, recipe: Recipe) -> None:
-    if recipe.tune == "head":
-        for name, parameter in model.named_parameters():
-            parameter.stop_gradient = name.partition(".")[0] not in model.classifier
-
-
-def _teacher(
-    recipe: Recipe,
-    name: str | None,
-    weights: PathLike | None,
-    data: TrainingData,
-    learner: Any,
-    preset_file: PathLike | None,
-) -> Any:
-    if recipe.distillation_type == "none":
-        if name or weights:
-            raise ConfigError("a teacher is given, but distillation_type is none: set hard or soft")
-        return None
-    if not name or not weights:
-        raise ConfigError("distillation needs --teacher-model and --teacher-weights")
-    teacher = create_model(
-        name, weights, num_classes=data.num_classes, img_size=learner.img_size, preset_file=preset_file
-    )
-    ours, theirs = learner.preset.preprocess, teacher.preset.preprocess
-    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
-        raise PaddleCaitError(
-            f"{name} was trained on images normalised with mean {theirs.mean}, the student with {ours.mean}: "
-            "take a teacher with the student's"
-        )
-    teacher.eval()
-    return teacher
-
-
-def _make_folder(folder: Path, data: TrainingData) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PaddleCaitError(f"{folder}: cannot be made ({error.strerror})") from error
-    write_atomic(folder / "labels.txt", "".join(f"{name}\n" for name in data.names).encode())
+    if join_processes()[0] == 0:
+        about = {"model": learner.preset.full_name, "best_epoch": best["epoch"], **about}
+        lines = write_summary(job.folder, job.data.names, found.rows, history, about)
+    return FinetuneResult(job.folder, file, best["val_top1"], best["epoch"], history, job.data.names, lines)
 
 
 def _identity(model: Any, data: TrainingData, recipe: Recipe, world: int) -> dict[str, Any]:
@@ -169,6 +210,7 @@ def _identity(model: Any, data: TrainingData, recipe: Recipe, world: int) -> dic
         "weights": report.sha256 if report else "",
         "training images": data.train.fingerprint,
         "validation images": data.val.fingerprint,
+        "class names": data.names,
         "processes": world,
         **{f"setting {key}": _plain(value) for key, value in dataclasses.asdict(recipe).items()},
     }

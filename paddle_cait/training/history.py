@@ -8,13 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paddle_cait.engine.result import EvalResult
 from paddle_cait.errors import ConfigError
 from paddle_cait.files import write_atomic
 
 COLUMNS = (
     "epoch", "updates", "lr", "train_loss", "val_loss", "val_top1", "val_top5", "val_top1_correct", "val_n",
-    "images_per_second", "data_seconds", "seconds",
+    "unreadable", "images_per_second", "data_seconds", "seconds",
 )  # fmt: skip
+
+
+def scores(result: EvalResult) -> dict[str, Any]:
+    """What a row says of the validation images."""
+    row = {"val_loss": result.loss, "val_top1": result.top1, "val_top5": result.top5}
+    return {**row, "val_top1_correct": result.top1_correct, "val_n": result.n}
+
+
+def standing(row: dict[str, Any]) -> tuple[float, float]:
+    """What the best epoch is the highest of: top-1, and among equals the lower loss."""
+    return row["val_top1"], -row["val_loss"]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -31,17 +43,23 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
+def visualdl_writer() -> Any:
+    """VisualDL's ``LogWriter``. Raises :class:`ConfigError` where it cannot be imported."""
+    try:
+        from visualdl import LogWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"--visualdl: VisualDL cannot be imported ({error}); pip install visualdl, or leave the flag out: log.csv "
+            "holds the same numbers"
+        ) from error
+    return LogWriter
+
+
 class Scalars:
-    """VisualDL's writer, if it was asked for."""
+    """VisualDL's scalars in ``folder``, a point an epoch; none without a folder."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._writer: Any = None
-        if folder is not None:
-            try:
-                from visualdl import LogWriter
-            except ImportError as error:
-                raise ConfigError("--visualdl needs it: pip install visualdl") from error
-            self._writer = LogWriter(logdir=str(folder))
+        self._writer: Any = None if folder is None else visualdl_writer()(logdir=str(folder))
 
     def add(self, row: dict[str, Any]) -> None:
         if self._writer is not None:

@@ -12,7 +12,7 @@ from paddle_cait.training.losses import LOSSES
 from paddle_cait.training.mixup import Mixup
 from paddle_cait.training.trainer import PRECISIONS
 
-TUNES = ("all", "head")
+TUNES = ("all", "head", "linear")
 DISTILLATIONS = ("none", "soft", "hard")
 
 
@@ -21,7 +21,9 @@ class Recipe:
     """The defaults fine-tune an ImageNet or self-supervised checkpoint on a few thousand photographs.
 
     ``lr``: the rate itself; None takes ``lr_base`` times the images of an update over ``lr_base_size`` (DeiT's rule).
-    ``tune``: ``head`` freezes everything but the classifier. ``epochs``, ``warmup_epochs``: of the training list.
+    ``tune``: ``head`` freezes everything but the classifier; ``linear`` fits the classifier to features computed once
+    (:mod:`paddle_cait.training.probe`): epochs, rates, augmentation and losses have no part in it.
+    ``epochs``, ``warmup_epochs``: of the training list.
     ``sched_on_updates``: the rate changes at every update; otherwise once an epoch, as in DeiT's own runs.
     ``checkpoint_updates``: also keep the run's state every so many updates, not only after each epoch.
     """
@@ -31,7 +33,7 @@ class Recipe:
     grad_accum_steps: int = 1
     repeated_aug: int = 1
     lr: float | None = None
-    lr_base: float = 1e-4
+    lr_base: float = 5e-4
     lr_base_size: int = 256
     warmup_epochs: float = 2.0
     warmup_lr: float = 1e-6
@@ -68,6 +70,15 @@ class Recipe:
         _one_of("loss", self.loss, LOSSES)
         _one_of("distillation_type", self.distillation_type, DISTILLATIONS)
         _share(smoothing=self.smoothing, drop_path=self.drop_path, distillation_alpha=self.distillation_alpha)
+        if self.loss == "bce" and self.smoothing:
+            raise ConfigError(
+                "loss: bce takes every class with a part in the target as right, and with smoothing that is all: set "
+                "smoothing to 0"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas is {list(self.betas)}, expected two numbers of 0 or more and less than 1")
+        if not 0 < self.opt_eps < 1 or (self.clip_grad is not None and not self.clip_grad > 0):
+            raise ConfigError(f"opt_eps is {self.opt_eps}, clip_grad {self.clip_grad}: expected above 0")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, expected 0..{self.epochs}, the epochs")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
@@ -86,7 +97,7 @@ class Recipe:
 
 def _at_least(least: float, **values: float) -> None:
     for name, value in values.items():
-        if not value >= least:
+        if not least <= value < float("inf"):
             raise ConfigError(f"{name} is {value}, expected at least {least}")
 
 

@@ -1,14 +1,21 @@
-"""The training images of one epoch, as :func:`paddle_cait.data.loader.load_batches` takes them."""
+"""The training images of one epoch, as :func:`paddle_cait.data.loader.load_batches` takes them, and which of all images
+could not be read."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
 
 import numpy as np
 
 from paddle_cait.data.sources import ImageSource
 from paddle_cait.data.train_transform import TrainTransform
 from paddle_cait.data.transforms import decode
+from paddle_cait.engine.processes import gather
 from paddle_cait.errors import DataError
 from paddle_cait.training.sampling import generator
+
+log = logging.getLogger("paddle_cait")
 
 
 class EpochImages:
@@ -37,3 +44,22 @@ class EpochImages:
     def path(self, place: int) -> str:
         """Of the image at a place, for messages."""
         return self.source.path(int(self.order[place]))
+
+
+class Unreadable:
+    """``messages``: path -> what is wrong with the image, of each that a run left out."""
+
+    def __init__(self, world: int, messages: dict[str, str] | None = None) -> None:
+        self.world, self.messages = world, dict(messages or {})
+
+    def add(self, failed: Iterable[tuple[str, str]]) -> None:
+        """(path, message) of images; the log names each once."""
+        for path, message in failed:
+            if path not in self.messages:
+                self.messages[path] = message
+                log.warning("%s; the run goes on without it", message)
+
+    def share(self) -> None:
+        """What one process found, all know. To be called by all of them."""
+        for messages in gather(self.messages, self.world):
+            self.messages.update(messages)

@@ -17,6 +17,7 @@ from paddle_cait.data.transforms import decode, eval_transform
 from paddle_cait.deploy.inputs import find_images
 from paddle_cait.deploy.manifest import read_manifest
 from paddle_cait.deploy.predictor import Prediction, load_predictor
+from paddle_cait.weights.store import store_arrays
 
 CHECKPOINT = ROOT / "pretrained" / "demo_cait_digits.pth"
 DIGITS = ROOT / "pretrained" / "demo_digits" / "digits.tar"
@@ -139,6 +140,23 @@ def test_a_checkpoint_in_place_of_the_folder(predictor, photos):
     for ours, theirs in zip(dygraph(photos[0]), predictor(photos[0])):
         assert ours.labels[0] == theirs.labels[0] and ours.names[0] == theirs.names[0]
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+
+
+def test_a_fine_tuned_checkpoint_describes_itself(photos, tmp_path):
+    model = pc.create_model("demo_cait_digits", CHECKPOINT, img_size=64)
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    about = {"model": "demo_cait_digits.digits", "num_classes": 10, "img_size": [64, 64], "class_names": NAMES}
+    best = tmp_path / "best.pdparams"
+    store_arrays(best, state, about)
+    path, label = next(iter(photos[1].items()))
+    known = load_predictor(best)
+    told = load_predictor(CHECKPOINT, model="demo_cait_digits", img_size=64, class_names=NAMES)
+    assert known.session.manifest.img_size == (64, 64) and known.names == NAMES
+    assert known(path) == told(path)
+    assert load_predictor(best, class_names=[*"abcdefghij"], img_size=32)(path).names[0] == "abcdefghij"[label]
+    assert load_predictor(best, num_classes=0).num_classes == 0
+    with pytest.raises(pc.ConfigError, match="the weights are of 10 classes, not of 5"):
+        load_predictor(best, num_classes=5)
 
 
 def test_features_of_a_model_without_classes(photos, tmp_path):

@@ -14,11 +14,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import torch
+from digits import read_digits
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "oracles"))
@@ -43,13 +41,6 @@ ARCH = {
 EPOCHS, BATCH = 60, 64
 
 
-def png(digit: np.ndarray) -> bytes:
-    """An 8x8 digit, values 0..16, as a greyscale PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.clip(digit * 16, 0, 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -61,11 +52,9 @@ def main() -> None:
             transforms.Normalize([0.5] * 3, [0.5] * 3),
         ]
     )
-    digits = load_digits()
-    train, test = train_test_split(np.arange(len(digits.target)), test_size=360, stratify=digits.target, random_state=0)
-    files = [png(image) for image in digits.images]
+    files, target, train, test = read_digits()
     pixels = torch.stack([transform(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    labels = torch.tensor(digits.target)
+    labels = torch.tensor(target)
     model = Cait(**ARCH)
     fit(model, pixels[train], labels[train])
     model.eval()
@@ -78,7 +67,7 @@ def main() -> None:
     torch.save(
         {"model": {f"module.{k}": v for k, v in model.state_dict().items()}}, ROOT / "pretrained/demo_cait_digits.pth"
     )
-    write_digits(ROOT / "pretrained" / "demo_digits", [(files[i], digits.target[i]) for i in sorted(test)])
+    write_digits(ROOT / "pretrained" / "demo_digits", [(files[i], target[i]) for i in test])
     params = sum(p.numel() for p in model.parameters())
     print(f"{params} parameters; held-out: top-1 {top1}/{len(test)} = {100 * top1 / len(test):.4f}, ", end="")
     print(f"top-5 {top5}/{len(test)} = {100 * top5 / len(test):.4f}, loss {loss:.6f}")

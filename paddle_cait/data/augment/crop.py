@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from paddle_cait.data.transforms import MAX_PIXELS
+from paddle_cait.errors import DataError
+
 Box = tuple[int, int, int, int]
 
 _ATTEMPTS = 10
@@ -75,6 +78,8 @@ class SimpleRandomCrop:
         width, height = image.size
         short, long = min(image.size), max(image.size)
         other = int(self.size * long / short)
+        if self.size * other > MAX_PIXELS:
+            raise DataError(f"an image of {width} x {height} pixels is too elongated: resized it would be {other} long")
         small = (self.size, other) if width <= height else (other, self.size)
         if image.size != small:
             image = image.resize(small, self.resample)
