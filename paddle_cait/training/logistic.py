@@ -29,9 +29,13 @@ class Logistic:
 
     def loss(self, features: np.ndarray, labels: np.ndarray) -> float:
         """The mean cross entropy."""
-        logits = (features @ self.weight + self.bias).astype(np.float64)
-        logits -= logits.max(1, keepdims=True)
-        return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]))
+        total = 0.0
+        for start in range(0, len(labels), _ROWS):
+            x, right = features[start : start + _ROWS], labels[start : start + _ROWS]
+            logits = (x @ self.weight + self.bias).astype(np.float64)
+            logits -= logits.max(1, keepdims=True)
+            total += float((np.log(np.exp(logits).sum(1)) - logits[np.arange(len(right)), right]).sum())
+        return total / len(labels)
 
 
 def fit(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> tuple[Logistic, dict[float, float]]:
@@ -63,7 +67,7 @@ def _stratified(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _fit(features: np.ndarray, labels: np.ndarray, classes: int, decays: Sequence[float]) -> list[Logistic]:
     """One for each decay, the next beginning where the last ended."""
-    minimize = _scipy()
+    minimize = find_minimize()
     mean, std = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     std[std < 1e-6 * max(std.max(), 1e-30)] = 1.0  # a feature that does not vary tells nothing
     scaled = (features - mean) / std
@@ -106,7 +110,8 @@ def _objective(
     return total, gradient.ravel()
 
 
-def _scipy() -> Any:
+def find_minimize() -> Any:
+    """SciPy's function. Raises :class:`ConfigError` where it is not installed."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:

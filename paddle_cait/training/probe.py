@@ -20,7 +20,7 @@ from paddle_cait.engine.features import extract_features
 from paddle_cait.engine.progress import Failed
 from paddle_cait.errors import ConfigError
 from paddle_cait.training.datasets import TrainingData
-from paddle_cait.training.logistic import fit
+from paddle_cait.training.logistic import find_minimize, fit
 
 log = logging.getLogger("paddle_cait")
 
@@ -42,6 +42,7 @@ def probe(
     of a run compute their share and fit the same classifier. Raises :class:`ConfigError` for a model whose classifier
     is not one linear layer on its features.
     """
+    find_minimize()  # rather than after hours of features
     started = time.perf_counter()
     model = build(num_classes=data.num_classes)
     head = _classifier(model)

@@ -1,6 +1,7 @@
 """The linear probe: its classifier against scikit-learn's formula, its run against the model it writes."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +80,19 @@ def test_what_has_no_linear_probe(start, photos, tmp_path):
     with pytest.raises(ConfigError, match="tune: linear needs --weights"):
         pc.finetune(start[0].name, photos, tmp_path / "out", recipe=recipe(tune="linear"),
                     preset_file=start[1].parent / "presets.yaml")  # fmt: skip
+
+
+def test_without_scipy_it_says_so_before_any_feature(start, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ConfigError, match="tune: linear needs SciPy: pip install scipy"):
+        train(start, photos, tmp_path / "out", recipe(tune="linear"))
+    assert not (tmp_path / "out" / "features").exists()
+
+
+def test_the_loss_of_many_images_is_that_of_their_parts(monkeypatch):
+    features, labels = drawn()
+    found = _fit(features, labels, 3, [1e-2])[0]
+    whole = found.loss(features, labels)
+    monkeypatch.setattr("paddle_cait.training.logistic._ROWS", 57)
+    assert abs(found.loss(features, labels) - whole) < 1e-7  # the products are in float32
+    assert np.abs(_fit(features, labels, 3, [1e-2])[0].weight - found.weight).max() < 1e-6
