@@ -41,8 +41,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if bias is None or not _on_cpu(x):
         return F.linear(x, weight, bias)
+    learns = paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient and bias.stop_gradient)
+    if learns and bias.stop_gradient:
+        return F.linear(x, weight, bias)  # addmm's backward crashes where the bias, which it repeats, is frozen
     rows = x.reshape([-1, weight.shape[0]])
-    if paddle.is_grad_enabled() and not bias.stop_gradient:
+    if learns:
         bias = paddle.matmul(paddle.ones([rows.shape[0], 1], rows.dtype), bias.unsqueeze(0))
     return paddle.addmm(bias, rows, weight).reshape([*x.shape[:-1], weight.shape[1]])
 

@@ -43,6 +43,25 @@ def test_results_and_gradients_are_paddles(kind, shape, bias):
         np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", ["", "x", "weight", "bias", "x weight", "x bias", "weight bias"])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_what_is_frozen_is_left_out_and_the_rest_keeps_its_gradient(kind, frozen):
+    """Paddle's addmm crashes the process in the backward pass if the bias, which it repeats, is frozen."""
+    found = []
+    x = paddle.randn([7, 6] if kind == "linear" else [2, 3, 8, 8])
+    for layer in pair(kind):
+        given = x.clone()
+        leaves = {"x": given, "weight": layer.weight, "bias": layer.bias}
+        for name, leaf in leaves.items():
+            leaf.stop_gradient = name in frozen
+        (layer(given) ** 2).sum().backward()
+        found.append({name: leaf.grad for name, leaf in leaves.items()})
+    for name in found[0]:
+        assert (found[0][name] is None) == (name in frozen)
+        if name not in frozen:
+            np.testing.assert_allclose(found[0][name].numpy(), found[1][name].numpy(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 def test_learning_changes_no_bit_of_the_result(kind):
     ours, _ = pair(kind)
