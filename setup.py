@@ -28,6 +28,8 @@ setup(
         "openvino": ["paddle2onnx", "onnx", "openvino"],
         "int8": ["paddle2onnx", "onnx", "onnxruntime", "ml_dtypes", "openvino", "nncf"],
         "finetune": ["scipy", "matplotlib", "visualdl"],  # linear probes; pictures of a run; scalars on request
+        "explain": ["matplotlib>=3.5"],  # pictures of attention
+        "app": ["gradio", "matplotlib>=3.5"],  # the page that explores them
         "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.

@@ -15,6 +15,7 @@ from paddle_cait.versions import __version__
 _LAZY = {
     "create_model": "paddle_cait.factory",
     "load_weights": "paddle_cait.weights.apply",
+    "capture_attention": "paddle_cait.explain.capture",
     "convert": "paddle_cait.conversion",
     "eval_transform": "paddle_cait.data.transforms",
     "evaluate": "paddle_cait.engine.evaluate",
@@ -35,10 +36,12 @@ __all__ = [
     "VerificationError",
     "WeightsError",
     "__version__",
+    "capture_attention",
     "convert",
     "create_model",
     "eval_transform",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "fuse",
@@ -54,6 +57,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
+    if name == "explain":
+        return import_module("paddle_cait.explain")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -24,6 +24,8 @@ ARROWS = {
     "engine": BASE | {"data"},
     "factory": BASE | {"models", "weights"},
     "conversion": BASE | {"factory", "weights"},
+    "explain": BASE | {"layers", "data"},  # handed a built model, knows no class of them
+    "app": BASE | {"runtime", "factory", "weights", "data", "deploy", "explain"},
     "training": BASE | {"data", "engine", "factory", "weights"},
     "bench": BASE | {"runtime", "factory", "weights", "data", "deploy"},
     "deploy": BASE | {"layers", "models", "weights", "data", "runtime", "factory"},  # fusing takes models apart
@@ -38,12 +40,14 @@ ARROWS = {
         "engine",
         "training",
         "deploy",
+        "explain",
+        "app",
         "bench",
         "factory",
         "conversion",
         "cli",
     },
-    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine", "deploy"},
+    "__init__": BASE | {"factory", "conversion", "weights", "data", "engine", "deploy", "explain"},
     "__main__": {"cli"},
 }
 STANDARD_AND_YAML = {"presets", "yaml_files", "files", "errors"}

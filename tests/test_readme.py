@@ -44,4 +44,4 @@ def test_export_is_a_function_whatever_was_imported_before():
     import paddle_cait.deploy.exporter
 
     for name in pc.__all__:
-        assert not isinstance(getattr(pc, name), type(pc)), name
+        assert isinstance(getattr(pc, name), type(pc)) == (name == "explain"), name  # the one room that is public

@@ -23,6 +23,7 @@ VERBS = {
     "finetune": ("finetune", "train a checkpoint on your own photographs"),
     "export": ("export", "write a verified inference model: Paddle Inference, ONNX, OpenVINO"),
     "predict": ("predict", "name what is in photographs, in the fastest runtime installed"),
+    "explain": ("explain", "draw what a model looks at, in photographs or in a video"),
     "bench": ("bench", "time every engine against timm's, in one fair run"),
     "doctor": ("doctor", "check this installation and machine, line by line"),
     "demo": ("demo", "import and verify the bundled checkpoint, in under a minute"),

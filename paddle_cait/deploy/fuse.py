@@ -14,6 +14,7 @@ from paddle_cait.deploy.fused_gcvit import FusedGCViT
 from paddle_cait.deploy.fused_vit import FusedViT
 from paddle_cait.deploy.pixels import Pixels
 from paddle_cait.errors import PaddleCaitError
+from paddle_cait.layers.token_layout import TokenLayout
 from paddle_cait.models.cait import CaiT
 from paddle_cait.models.gcvit import GCViT
 from paddle_cait.models.vit import VisionTransformer
@@ -36,6 +37,7 @@ class FusedModel(nn.Layer):
         self.net, self.outputs, self.uint8_input = net, tuple(outputs), uint8_input
         self.num_classes, self.img_size = model.num_classes, model.img_size
         self.preset, self.load_report = getattr(model, "preset", None), getattr(model, "load_report", None)
+        self._layouts = {name: layout for name, (_, layout) in model.attention_layers().items()}
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -45,6 +47,11 @@ class FusedModel(nn.Layer):
         found = (logits, features, attention, F.softmax(logits, axis=-1))
         chosen = tuple(found[OUTPUTS.index(name)] for name in self.outputs)
         return chosen[0] if len(chosen) == 1 else chosen
+
+    def attention_layers(self) -> dict[str, tuple[nn.Layer, TokenLayout]]:
+        """As the model's own, under the model's names. Of the last layer only the queries that are used are computed."""
+        layers = [layer for layer in self.net.sublayers() if hasattr(layer, "attention")]
+        return {name: (layer, layout) for layer, (name, layout) in zip(layers, self._layouts.items())}
 
     @property
     def input_shape(self) -> list[int]:

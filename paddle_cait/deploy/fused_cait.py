@@ -64,9 +64,13 @@ class MatmulHeads(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
+        x = paddle.matmul(self.attention(q, k), v)
+        return self.proj(x.transpose([0, 2, 1, 3]).reshape([-1, self.tokens, self.dim]))
+
+    def attention(self, q: Tensor, k: Tensor) -> Tensor:
+        """The maps [B, H, N, N]."""
         maps = F.softmax(self._mix(self.before, paddle.matmul(q, k, transpose_y=True)), axis=-1)
-        maps = self._mix(self.after, maps) + self.shift
-        return self.proj(paddle.matmul(maps, v).transpose([0, 2, 1, 3]).reshape([-1, self.tokens, self.dim]))
+        return self._mix(self.after, maps) + self.shift
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, H, N, D]."""
@@ -92,11 +96,20 @@ class ChainHeads(nn.Layer):
         parts = self.qkv(x).reshape([-1, self.tokens, 3 * heads, self.dim // heads]).transpose([2, 0, 1, 3])
         parts = paddle.split(parts, 3 * heads, axis=0)  # [1, B, N, D] each: views of one array
         q, k, v = parts[:heads], parts[heads : 2 * heads], parts[2 * heads :]
-        scores = [paddle.matmul(q[h], k[h], transpose_y=True) for h in range(heads)]
-        maps = [F.softmax(chain(scores, self.before[:, g]), axis=-1) for g in range(heads)]
-        maps = [chain(maps, self.after[:, g]) + float(self.shift[g]) for g in range(heads)]
+        maps = self.attention(q, k)
         x = paddle.concat([paddle.matmul(maps[h], v[h]) for h in range(heads)], axis=0)  # [H, B, N, D]
         return self.proj(x.transpose([1, 2, 0, 3]).reshape([-1, self.tokens, self.dim]))
+
+    def attention(self, q: list[Tensor], k: list[Tensor]) -> list[Tensor]:
+        """The maps, a tensor [1, B, N, N] a head."""
+        scores = [paddle.matmul(q[h], k[h], transpose_y=True) for h in range(self.heads)]
+        maps = [F.softmax(chain(scores, self.before[:, g]), axis=-1) for g in range(self.heads)]
+        return [chain(maps, self.after[:, g]) + float(self.shift[g]) for g in range(self.heads)]
+
+    @staticmethod
+    def by_head(maps: list[Tensor]) -> Tensor:
+        """What ``attention`` gives -> [B, H, N, N]."""
+        return paddle.concat(maps, axis=0).transpose([1, 0, 2, 3])
 
 
 def chain(maps: list[Tensor], weights: np.ndarray) -> Tensor:

@@ -42,15 +42,19 @@ class FusedWindowAttention(nn.Layer):
     def forward(self, x: Tensor, q_global: Tensor) -> tuple[Tensor, Tensor]:
         q = q_global if self.q is None else self._split(self.q(x))
         k, v = self._split(self.k(x)), self._split(self.v(x))
+        maps = self.attention(q, k)
+        x = paddle.matmul(maps, v).transpose([0, 2, 1, 3]).reshape([-1, self.tokens, self.dim])
+        return self.proj(x), maps
+
+    def attention(self, q: Tensor, k: Tensor) -> Tensor:
+        """The maps [B*M, H, T, T]."""
         scores = paddle.matmul(q, k, transpose_y=True)
         if self.masked:
             shape = [self.heads, self.tokens, self.tokens]
             scores = (scores.reshape([-1, self.windows, *shape]) + self.bias).reshape([-1, *shape])
         else:
             scores = scores + self.bias
-        maps = F.softmax(scores, axis=-1)
-        x = paddle.matmul(maps, v).transpose([0, 2, 1, 3]).reshape([-1, self.tokens, self.dim])
-        return self.proj(x), maps
+        return F.softmax(scores, axis=-1)
 
     def _split(self, x: Tensor) -> Tensor:
         """[B*M, T, C] -> [B*M, H, T, D]."""

@@ -96,8 +96,12 @@ class Attention(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
-        x = paddle.matmul(F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1), v)
+        x = paddle.matmul(self.attention(q, k), v)
         return self.proj(x.transpose([0, 2, 1, 3]).reshape([-1, self.tokens, self.dim]))
+
+    def attention(self, q: Tensor, k: Tensor) -> Tensor:
+        """The maps [B, H, T, T]."""
+        return F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1)
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, H, T, D]."""
@@ -125,7 +129,15 @@ class FewQueries(nn.Layer):
         heads, queries, dim = self.heads, self.queries, self.dim
         q = self.q(x[:, :queries]).reshape([-1, heads, dim // heads]).transpose([1, 0, 2])  # [H, B*P, D]
         q = paddle.matmul(q, self.k).transpose([1, 0, 2]).reshape([-1, queries * heads, dim])
-        maps = F.softmax(paddle.matmul(q, x, transpose_y=True), axis=-1)  # [B, P*H, T]
+        maps = self.attention(q, x)
         x = paddle.matmul(maps, x).reshape([-1, heads, dim]).transpose([1, 0, 2])  # [H, B*P, C]
         x = paddle.matmul(x, self.v).transpose([1, 0, 2]).reshape([-1, queries, dim])
-        return self.proj(x), maps.reshape([-1, queries, heads, self.tokens]).transpose([0, 2, 1, 3])
+        return self.proj(x), self.by_head(maps)
+
+    def attention(self, q: Tensor, x: Tensor) -> Tensor:
+        """The maps [B, P*H, T]."""
+        return F.softmax(paddle.matmul(q, x, transpose_y=True), axis=-1)
+
+    def by_head(self, maps: Tensor) -> Tensor:
+        """What ``attention`` gives -> [B, H, P, T]."""
+        return maps.reshape([-1, self.queries, self.heads, self.tokens]).transpose([0, 2, 1, 3])

@@ -39,6 +39,7 @@ class PatchEmbed(nn.Layer):
         self.img_size = (height, width)
         self.grid = (height // step, width // step)
         self.num_patches = self.grid[0] * self.grid[1]
+        self.stride = (step, step)  # pixels from one patch to the next
         self.proj = init.conv(channels, dim, patch_size, patch_size)
         self._expected = [in_chans, height, width]
 

@@ -25,6 +25,7 @@ from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import PatchEmbed, Size
 from paddle_cait.layers.pos_embed import PositionTable
+from paddle_cait.layers.token_layout import TokenLayout
 
 EPSILON = 1e-6
 
@@ -198,3 +199,13 @@ class CaiT(nn.Layer):
     def position_tables(self) -> dict[str, PositionTable]:
         """Tables that depend on the image size, by parameter name."""
         return {"pos_embed": PositionTable("deit", 0, self.grid)}
+
+    def attention_layers(self) -> dict[str, tuple[nn.Layer, TokenLayout]]:
+        """Layers whose method ``attention`` gives maps, by name, in forward order, and how their tokens lie."""
+        stride = self.patch_embed.stride
+        patches = TokenLayout("tokens", self.grid, stride, rows_sum_to_one=False)
+        cls = TokenLayout("class", self.grid, stride, class_tokens=1)
+        return {
+            **{f"blocks.{i}.attn": (block.attn, patches) for i, block in enumerate(self.blocks)},
+            **{f"blocks_token_only.{i}.attn": (block.attn, cls) for i, block in enumerate(self.blocks_token_only)},
+        }

@@ -32,6 +32,7 @@ class DeiT(VisionTransformer):
     def __init__(self, distilled: bool = False, head_dist: bool = True, **arch: Any) -> None:
         super().__init__(prefix=(2, 2) if distilled else (1, 1), **{"resample": "deit", **arch})
         self.dist_token = self._token(1) if distilled else None
+        self.class_tokens = 2 if distilled else 1
         self.head_dist: nn.Layer | None = None
         if distilled and head_dist:
             self.head_dist = init.linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()

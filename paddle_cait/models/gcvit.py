@@ -32,6 +32,7 @@ from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import Size
 from paddle_cait.layers.pos_embed import BiasTable
+from paddle_cait.layers.token_layout import TokenLayout
 
 EPSILON = 1e-5
 WINDOWS = (8, 4, 1, 1)  # windows a side, by level
@@ -343,3 +344,13 @@ class GCViT(nn.Layer):
             for i, level in enumerate(self.levels)
             for j in range(len(level.blocks))
         }
+
+    def attention_layers(self) -> dict[str, tuple[nn.Layer, TokenLayout]]:
+        """Layers whose method ``attention`` gives maps, by name, in forward order, and how their tokens lie."""
+        layers = {}
+        for i, level in enumerate(self.levels):
+            grid, side, step = level.windows.grid, level.windows.side, self.feature_strides[i]
+            for j, block in enumerate(level.blocks):
+                layout = TokenLayout("windows", grid, (step, step), side=side, shared=block.attn.shared)
+                layers[f"levels.{i}.blocks.{j}.attn"] = (block.attn, layout)
+        return layers

@@ -27,6 +27,7 @@ from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import PatchEmbed, Size
 from paddle_cait.layers.pos_embed import RULES, PositionTable
+from paddle_cait.layers.token_layout import TokenLayout
 from paddle_cait.models.resnetv2 import backbone
 
 EPSILON = 1e-6
@@ -66,6 +67,7 @@ class VisionTransformer(nn.Layer):
     """
 
     classifier: tuple[str, ...] = ("pre_logits.fc", "head")  # the layers that another number of classes replaces
+    class_tokens = 1  # of the prefix tokens; the others are registers
 
     def __init__(
         self,
@@ -184,3 +186,9 @@ class VisionTransformer(nn.Layer):
     def position_tables(self) -> dict[str, PositionTable]:
         """Tables that depend on the image size, by parameter name."""
         return {"pos_embed": PositionTable(self.resample, self.table_prefix, self.grid)}
+
+    def attention_layers(self) -> dict[str, tuple[nn.Layer, TokenLayout]]:
+        """Layers whose method ``attention`` gives maps, by name, in forward order, and how their tokens lie."""
+        registers = self.num_prefix_tokens - self.class_tokens
+        layout = TokenLayout("tokens", self.grid, self.patch_embed.stride, self.class_tokens, registers)
+        return {f"blocks.{i}.attn": (block.attn, layout) for i, block in enumerate(self.blocks)}
