@@ -84,10 +84,12 @@ def _add_looks(parser: argparse.ArgumentParser) -> None:
     looks.add_argument(
         "--scale", choices=("panel", "figure"), help="colours by panel (default) or for the whole picture"
     )
-    looks.add_argument(
-        "--smooth", type=float, default=0.6, help="of a video: weight of the frames before (%(default)s)"
-    )
-    looks.add_argument("--side-by-side", action="store_true", help="of a video: the original beside it")
+    film = parser.add_argument_group("of a video")
+    film.add_argument("--smooth", type=float, default=0.6, help="weight of the frames before, 0 to 1 (%(default)s)")
+    film.add_argument("--side-by-side", action="store_true", help="the original beside it")
+    film.add_argument("--start", type=float, metavar="S", help="second to begin at")
+    film.add_argument("--seconds", type=float, metavar="S", help="how long")
+    film.add_argument("--every", type=int, default=1, metavar="N", help="each N-th frame only")
 
 
 def run(args: argparse.Namespace) -> int:

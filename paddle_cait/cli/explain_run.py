@@ -186,6 +186,9 @@ def video(args: argparse.Namespace) -> dict[str, Any]:
         batch_size=args.batch_size,
         smooth=args.smooth,
         side_by_side=args.side_by_side,
+        start=args.start,
+        seconds=args.seconds,
+        every=args.every,
         region=region,
         draw=draw,
     )

@@ -145,9 +145,13 @@ def test_a_video(photos, capsys):
     for _ in range(12):
         writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
     writer.release()
-    code, found = explain(capsys, "saliency", *MODEL, "--video", "in.avi", "out.avi", "-b", 5, "--json", "v.json")
+    video = ["saliency", *MODEL, "--video", "in.avi"]
+    code, found = explain(capsys, *video, "out.avi", "-b", 5, "--json", "v.json")
     assert code == 0, found.err
     assert found.out.startswith("out.avi: 12 frames, 96x64, ")
+    words = ["--start", 0.3, "--seconds", 0.6, "--every", 2, "--side-by-side"]
+    code, found = explain(capsys, *video, "part.avi", *words)
+    assert found.out.startswith("part.avi: 3 frames, 192x64, ")
     assert json.loads(Path("v.json").read_text())["frames"] == 12
 
 
