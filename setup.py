@@ -28,6 +28,7 @@ setup(
         "openvino": ["paddle2onnx", "onnx", "openvino"],
         "int8": ["paddle2onnx", "onnx", "onnxruntime", "ml_dtypes", "openvino", "nncf"],
         "finetune": ["scipy", "matplotlib", "visualdl"],  # linear probes; pictures of a run; scalars on request
+        "hub": ["huggingface_hub"],
         "explain": ["matplotlib>=3.5"],  # pictures of attention
         "app": ["gradio", "matplotlib>=3.5"],  # the page that explores them
         "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy"],

@@ -39,16 +39,22 @@ def create_model(
 
     Args:
         model: a preset's name (``cait_xxs24_224``, with or without ``.tag``) or a :class:`Preset`.
-        weights: any supported checkpoint file; see :func:`paddle_cait.load_weights`. None keeps the initial weights.
+        weights: any supported checkpoint file; see :func:`paddle_cait.load_weights`. The word ``official`` is the
+            authors' file, downloaded once (see `paddle-cait download --help`). None keeps the initial weights.
         num_classes: another head; the file's classifier is left out. 0 gives features [B, C].
         img_size: another input size in pixels; position tables are resampled by the family's rule.
         entry: which set of weights of a training checkpoint (``model_ema``, ...).
         overrides: further keywords of the model class, such as ``drop_path_rate=0.1``.
 
     The model carries ``.preset`` (the :class:`Preset`) and, after loading, ``.load_report``.
-    Raises :class:`PresetError` for an unknown name, :class:`WeightsError` for a file that does not fit.
+    Raises :class:`PresetError` for an unknown name, :class:`WeightsError` for a file that is not to be had or does
+    not fit.
     """
     preset = model if isinstance(model, Preset) else get_preset(model, preset_file)
+    if weights == "official":
+        from paddle_cait.weights.cache import official_weights
+
+        weights = official_weights(preset).path
     module, name = FAMILIES[preset.family]
     arch = {**preset.arch, **overrides}
     if num_classes is not None:

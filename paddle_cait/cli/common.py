@@ -15,6 +15,7 @@ import yaml
 
 from paddle_cait.errors import ConfigError
 from paddle_cait.files import PathLike, write_atomic
+from paddle_cait.presets import get_preset
 from paddle_cait.versions import versions
 from paddle_cait.yaml_files import read_yaml
 
@@ -33,6 +34,17 @@ def write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
     if args.json:
         text = json.dumps({"versions": versions(), **result}, indent=2, ensure_ascii=False, default=str)
         write_atomic(args.json, text.encode() + b"\n")
+
+
+def fetch_official(args: argparse.Namespace, flag: str = "weights") -> None:
+    """``--weights official`` is the authors' file of ``--model``, downloaded once; other words stay as they are."""
+    if getattr(args, flag) != "official":
+        return
+    if not args.model:
+        raise ConfigError(f"--{flag} official: whose? give --model, the preset's name")
+    from paddle_cait.weights.cache import official_weights  # numpy, which `list` does without
+
+    setattr(args, flag, str(official_weights(get_preset(args.model, args.preset_file)).path))
 
 
 def take_from_checkpoint(args: argparse.Namespace, path: PathLike) -> Trained | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paddle_cait import runtime
 from paddle_cait.cli import inspect_file
-from paddle_cait.cli.common import add_json, write_json
+from paddle_cait.cli.common import add_json, fetch_official, write_json
 from paddle_cait.errors import ConfigError
 from paddle_cait.presets import get_preset, list_presets
 from paddle_cait.weights.store import DTYPES, LAYOUT_NAMES, check_output
@@ -67,6 +67,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     check_output(args.output, args.layout, args.dtype)
+    fetch_official(args, "source")
     preset = get_preset(args.model, args.preset_file)  # a misspelt name is told before Paddle is loaded
     runtime.prepare("cpu")
     from paddle_cait.conversion import convert

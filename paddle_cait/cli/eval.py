@@ -19,7 +19,7 @@ from typing import Any
 from paddle_cait.cli import eval_engines as engines
 from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
-from paddle_cait.cli.common import add_config, add_json, take_from_checkpoint, write_json
+from paddle_cait.cli.common import add_config, add_json, fetch_official, take_from_checkpoint, write_json
 from paddle_cait.cli.eval_run import measure
 from paddle_cait.data.label_sets import CLASS_SUBSETS
 from paddle_cait.engine.verdict import FAIL
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--data is missing: the folder with the images")
     if args.protocol != "classifier" and args.num_classes is not None:
         raise ConfigError(f"--num-classes belongs to a classifier, not to --protocol {args.protocol}")
+    fetch_official(args)
     exported = bool(args.weights) and Path(args.weights).is_dir()
     if args.weights and not args.suite:
         _take_from_checkpoint(args)
@@ -187,7 +188,14 @@ def _candidates(preset: Preset, family: list[Preset]) -> list[str]:
         stems.append(preset.name)
     names = [f"{stem}{suffix}" for stem in stems for suffix in (".pdparams", ".safetensors")]
     source = preset.checkpoint
-    return names + ([source.filename, *source.other_files] if source else [])
+    if source is None:
+        return names
+    return [
+        *names,
+        f"{preset.full_name}/{source.filename}",
+        source.filename,
+        *source.other_files,
+    ]  # a download's folder
 
 
 def _is_first_process() -> bool:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from paddle_cait import runtime
-from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.common import add_config, add_json, fetch_official, write_json
 from paddle_cait.cli.explain_files import is_file
 from paddle_cait.errors import ConfigError
 from paddle_cait.explain.catalogue import METHODS, OF_WEIGHTS
@@ -93,6 +93,7 @@ def _add_looks(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    fetch_official(args)
     _check(args)
     runtime.prepare(args.device)
     from paddle_cait.cli import explain_run  # imports Paddle, as it was prepared

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait import runtime
-from paddle_cait.cli.common import add_config, add_json, take_from_checkpoint, write_json
+from paddle_cait.cli.common import add_config, add_json, fetch_official, take_from_checkpoint, write_json
 from paddle_cait.deploy.formats import KNOWN, parse_formats
 from paddle_cait.deploy.manifest import FORMATS, Manifest
 from paddle_cait.errors import ConfigError
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    fetch_official(args)
     trained = take_from_checkpoint(args, args.weights) if args.weights else None
     for flag, why in (("model", "the preset to export"), ("weights", "the checkpoint to export")):
         if not getattr(args, flag):

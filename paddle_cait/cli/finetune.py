@@ -13,7 +13,7 @@ import dataclasses
 import os
 from typing import Any
 
-from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.common import add_config, add_json, fetch_official, write_json
 from paddle_cait.errors import ConfigError
 
 EXAMPLE = "paddle-cait finetune --model cait_xxs24_224 --weights XXS24_224.pth --data-dir flowers --epochs 10"
@@ -123,6 +123,7 @@ def _switch(text: str) -> bool:
 def run(args: argparse.Namespace) -> int:
     if not args.model or not args.data_dir:
         raise ConfigError("--model and --data-dir are needed; see the example of --help")
+    fetch_official(args)
     from paddle_cait import runtime
 
     runtime.prepare(args.device)

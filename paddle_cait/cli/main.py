@@ -17,6 +17,7 @@ from paddle_cait.versions import __version__
 # verb -> (module, one line of help). A module is imported only when its verb is used.
 VERBS = {
     "list": ("list", "show the presets: sizes, published accuracies, licences"),
+    "download": ("download", "fetch the authors' checkpoint of a preset, checked"),
     "convert": ("convert", "import an official checkpoint, or write one back, without PyTorch"),
     "eval": ("eval", "measure a checkpoint's accuracy and judge it against the published one"),
     "split": ("split", "make training and validation lists from class folders"),

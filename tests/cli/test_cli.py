@@ -45,7 +45,7 @@ def test_overview_and_version(capsys):
 
 def test_an_unknown_verb(capsys):
     assert main(["evaluate"]) == 2
-    assert "expected one of: list, convert, eval" in capsys.readouterr().err
+    assert "expected one of: list, download, convert, eval" in capsys.readouterr().err
 
 
 def test_the_demo_reproduces_pytorchs_count(capsys, tmp_path):
