@@ -30,7 +30,7 @@ setup(
         "finetune": ["scipy", "matplotlib", "visualdl"],  # linear probes; pictures of a run; scalars on request
         "hub": ["huggingface_hub"],
         "explain": ["matplotlib>=3.5"],  # pictures of attention
-        "app": ["gradio", "matplotlib>=3.5"],  # the page that explores them
+        "app": ["gradio>=4.44", "matplotlib>=3.5"],  # the page that explores them
         "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.
@@ -46,6 +46,8 @@ setup(
             "openvino==2026.4.1",
             "nncf==3.4.0",
             "ml_dtypes",
+            "gradio",
+            "playwright",
         ],
     },
     entry_points={"console_scripts": ["paddle-cait=paddle_cait.cli.main:main"]},

@@ -25,6 +25,7 @@ VERBS = {
     "export": ("export", "write a verified inference model: Paddle Inference, ONNX, OpenVINO"),
     "predict": ("predict", "name what is in photographs, in the fastest runtime installed"),
     "explain": ("explain", "draw what a model looks at, in photographs or in a video"),
+    "app": ("app", "a page to explore what a model looks at"),
     "bench": ("bench", "time every engine against timm's, in one fair run"),
     "doctor": ("doctor", "check this installation and machine, line by line"),
     "demo": ("demo", "import and verify the bundled checkpoint, in under a minute"),
@@ -58,6 +59,7 @@ def run_verb(verb: str, argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     logging.basicConfig(format="note: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("paddle_cait").setLevel(logging.INFO)  # Paddle 2.6 raises the root's level
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells what matplotlib asks of it for a PDF
     try:
         return int(module.run(parse(parser, argv)))
     except PaddleCaitError as error:

@@ -143,7 +143,7 @@ def test_rows_without_weight():
     """A patch that gives nothing to patches is left out; a head of such patches looks 0 pixels far."""
     maps = made(talking=True, prefix=1)
     values = maps["blocks.0.attn"]
-    values[0, 0, 3, 1:] = -1.0
+    values[0, 0, 3, 1:] = 0.0
     values[1, 2, :, 1:] = 0.0
     found = mean_attention_distance(maps)
     close(found[:, 0], by_definition(values, (3, 4), (16, 16), 1), 1e-12)

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import inspect
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
@@ -12,7 +14,7 @@ from paddle_cait.cli.main import VERBS, main
 from paddle_cait.explain.catalogue import METHODS
 
 PAGE = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
-(PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+PROGRAM, SERVED = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 COMMANDS = [
     line
     for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.M | re.S)
@@ -56,6 +58,23 @@ def test_the_program(checkout, capsys):
     ):
         assert list(found[name].shape[1:]) == [{"heads": 4, "layers": 6}.get(n) or int(n) for n in shape.split(", ")]
     assert len(re.findall(r"pc\.explain\.", PROGRAM)) == 5
+
+
+def test_the_page_in_three_lines(checkout, monkeypatch):
+    from paddle_cait.app import page, serve
+
+    launched = []
+
+    def build(*args, **kwargs):
+        inspect.signature(own).bind(*args, **kwargs)
+        assert all(Path(file).is_file() for file in (*args[0], kwargs["preset_file"]))
+        return "the page"
+
+    own = page.build
+    monkeypatch.setattr(page, "build", build)
+    monkeypatch.setattr(serve, "launch", launched.append)
+    exec(compile(SERVED, "docs/explain.md", "exec"), {})
+    assert launched == ["the page"]
 
 
 def test_the_table_names_every_method_and_every_picture_exists():
