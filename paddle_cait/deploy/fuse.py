@@ -49,7 +49,7 @@ class FusedModel(nn.Layer):
         return chosen[0] if len(chosen) == 1 else chosen
 
     def attention_layers(self) -> dict[str, tuple[nn.Layer, TokenLayout]]:
-        """As the model's own, under the model's names. Of the last layer only the queries that are used are computed."""
+        """As the model's own, under the model's names; the ViT line's last one computes only the queries it uses."""
         layers = [layer for layer in self.net.sublayers() if hasattr(layer, "attention")]
         return {name: (layer, layout) for layer, (name, layout) in zip(layers, self._layouts.items())}
 

@@ -118,11 +118,13 @@ def _identity(model: nn.Layer, dataset: Any, wanted: np.ndarray) -> dict[str, An
     """What must be equal for earlier features to be these. The root too: ImageNet's variants share names and labels."""
     transform, preset = getattr(dataset, "transform", None), getattr(model, "preset", None)
     preprocess, source = getattr(transform, "preprocess", None), getattr(dataset, "source", None)
+    report = getattr(model, "load_report", None)
     return {
         "model": preset.full_name if preset else type(model).__name__,
         "feature": "output",
         "width": _width(model),
-        "weights": getattr(getattr(model, "load_report", None), "sha256", ""),
+        "weights": getattr(report, "sha256", ""),
+        "entry": getattr(report, "entry", None),  # a training checkpoint holds several sets of weights
         "images": getattr(source, "fingerprint", ""),
         "root": str(Path(getattr(source, "root", "")).resolve()),
         "wanted": [len(wanted), int(wanted[-1]) if len(wanted) else -1],

@@ -12,6 +12,7 @@ _LAZY = {
     "attention_rollout": "rollout",
     "capture_attention": "capture",
     "class_attention": "class_token",
+    "component_shares": "filters",
     "distance_layers": "distance",
     "explain_images": "methods",
     "explain_weights": "methods",
@@ -26,6 +27,7 @@ _LAZY = {
     "position_similarity": "positions",
     "saliency": "class_token",
     "save_figure": "render",
+    "stream_distance": "distance_stream",
     "watch_attention": "capture",
     "window_attention": "windows",
 }

@@ -1,5 +1,6 @@
 """Features on disk: every row once, whatever is killed, and never those of other weights or images."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -148,6 +149,13 @@ def other_weights(bench, tmp_path):
     return {"model": pc.create_model(bench.preset, weights, num_classes=0)}
 
 
+def other_entry(bench, tmp_path):
+    """The same file's other set of weights, such as a training checkpoint's average."""
+    model = pc.create_model(bench.preset, tmp_path / bench.model.load_report.path, num_classes=0)
+    model.load_report = dataclasses.replace(bench.model.load_report, entry="model_ema")
+    return {"model": model}
+
+
 def other_labels(bench, tmp_path):
     (tmp_path / "images" / "val_list.txt").write_text("".join(f"{i:02d}.png {(i + 1) % 7}\n" for i in range(N)))
     return {"dataset": ImageDataset(open_source(tmp_path / "images", num_classes=7), bench.dataset.transform)}
@@ -167,7 +175,9 @@ def other_number(bench, tmp_path):
     return {"limit": 36}
 
 
-@pytest.mark.parametrize("other", [other_weights, other_labels, other_folder, other_preprocessing, other_number])
+@pytest.mark.parametrize(
+    "other", [other_weights, other_entry, other_labels, other_folder, other_preprocessing, other_number]
+)
 def test_other_features_are_not_taken_for_these(bench, tmp_path, other):
     first = extract(bench)
     found = extract(bench, resume=True, **other(bench, tmp_path))
