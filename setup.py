@@ -16,9 +16,27 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.9",
-    packages=[*find_packages(include=["paddle_cait", "paddle_cait.*"]), "paddle_cait.configs"],
-    package_dir={"paddle_cait.configs": "configs"},  # the presets travel inside the package
-    package_data={"paddle_cait": ["data/*.txt"], "paddle_cait.configs": ["*/*.yaml"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        # Paddle 2.6.2 has wheels up to 3.12, Paddle 3.3.1 up to 3.13
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    # The presets, the recipes and the demo travel inside the package.
+    packages=[
+        *find_packages(include=["paddle_cait", "paddle_cait.*"]),
+        "paddle_cait.configs",
+        "paddle_cait.pretrained",
+    ],
+    package_dir={"paddle_cait.configs": "configs", "paddle_cait.pretrained": "pretrained"},
+    package_data={
+        "paddle_cait": ["data/*.txt"],
+        "paddle_cait.configs": ["*/*.yaml"],
+        "paddle_cait.pretrained": ["README.md", "demo_cait_digits.pth", "demo_digits/*"],
+    },
     install_requires=["numpy", "pillow", "opencv-python", "pyyaml", "tqdm"],
     extras_require={
         "cpu": ["paddlepaddle"],
@@ -31,7 +49,7 @@ setup(
         "hub": ["huggingface_hub"],
         "explain": ["matplotlib>=3.5"],  # pictures of attention
         "app": ["gradio>=4.44", "matplotlib>=3.5"],  # the page that explores them
-        "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy"],
+        "test": ["pytest", "hypothesis", "h5py", "matplotlib", "scipy", "setuptools>=70.1"],  # it builds the wheel
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.
         "oracles": [

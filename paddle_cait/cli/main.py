@@ -27,6 +27,7 @@ VERBS = {
     "explain": ("explain", "draw what a model looks at, in photographs or in a video"),
     "app": ("app", "a page to explore what a model looks at"),
     "bench": ("bench", "time every engine against timm's, in one fair run"),
+    "completion": ("completion", "print a script that completes these commands in bash, zsh or fish"),
     "doctor": ("doctor", "check this installation and machine, line by line"),
     "demo": ("demo", "import and verify the bundled checkpoint, in under a minute"),
 }
