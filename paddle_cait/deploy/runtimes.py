@@ -170,7 +170,11 @@ def _openvino(files: list[Path], options: Options) -> tuple[Run, dict[str, Any]]
 
 
 def _paddle(files: list[Path], options: Options) -> tuple[Run, dict[str, Any]]:
-    _import_paddle(options.device)
+    version = str(_import_paddle(options.device).__version__)
+    if files[0].suffix == ".json" and version.startswith("2."):  # it would end the process with a segmentation fault
+        raise PaddleCaitError(
+            f"{files[0]}: Paddle 3 wrote it, Paddle {version} cannot open it: export with this Paddle"
+        )
     from paddle import inference
 
     config = inference.Config(*map(str, files[:2]))

@@ -179,3 +179,13 @@ def test_more_outputs_than_the_manifest_names(made):
     told = dataclasses.replace(made[1], outputs=("logits", "features"))
     with pytest.raises(pc.PaddleCaitError, match="gives 1 outputs, expected logits, features; export again"):
         open_session(made[0], told, "paddle", threads=1)(made[3])
+
+
+def test_an_export_of_paddle_3_is_not_given_to_paddle_2(tmp_path, monkeypatch):
+    """Paddle 2.6.2 ends the process at it."""
+    import paddle
+
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    artifact = Artifact("paddle", "fp32", {"inference.json": "0" * 64, "inference.pdiparams": "0" * 64}, 0)
+    with pytest.raises(pc.PaddleCaitError, match=r"inference\.json: Paddle 3 wrote it, Paddle 2\.6\.2 cannot open it"):
+        runtimes.open_runtime("paddle", tmp_path, artifact, runtimes.Options("cpu", 1, "fp32"))
