@@ -39,6 +39,7 @@ def convert(
         dtype: ``keep`` or ``float32``.
         entry: which set of weights of a training checkpoint, such as ``model_ema``.
         num_classes, img_size: of a fine-tuned file that differs from the preset's.
+        preset_file: YAML file of your own presets, where ``model`` is defined.
 
     Returns the report of every tensor. Raises :class:`WeightsError`.
     """

@@ -43,6 +43,7 @@ def create_model(
             authors' file, downloaded once (see `paddle-cait download --help`). None keeps the initial weights.
         num_classes: another head; the file's classifier is left out. 0 gives features [B, C].
         img_size: another input size in pixels; position tables are resampled by the family's rule.
+        preset_file: YAML file of your own presets, where ``model`` is defined.
         entry: which set of weights of a training checkpoint (``model_ema``, ...).
         overrides: further keywords of the model class, such as ``drop_path_rate=0.1``.
 

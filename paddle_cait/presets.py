@@ -181,7 +181,10 @@ class Preset:
 
 
 def list_models(pattern: str = "*", preset_file: PathLike | None = None) -> list[str]:
-    """Model names (without tags) that match a shell pattern such as ``cait_*``, in the order of the files."""
+    """Model names (without tags) that match a shell pattern such as ``cait_*``, in the order of the files.
+
+    ``preset_file``: a YAML file of your own, whose models count too.
+    """
     presets = _all_presets(preset_file)
     return fnmatch.filter(dict.fromkeys(p.name for p in presets.values()), pattern)
 

@@ -206,6 +206,8 @@ def eval_transform(model_or_preset: Any, backend: str = "pillow", **overrides: A
     """The evaluation transform of a preset name, a ``Preset``, a ``Preprocess``, or a model (at the model's own size).
 
     ``overrides`` are fields of ``Preprocess``: ``img_size=384``, ``crop_pct=1.0``, ``interpolation="bilinear"``, ...
+    ``backend``: see :class:`EvalTransform`. Raises :class:`DataError` for unknown fields, a model whose input is no
+    square, and what has no preprocessing; :class:`PresetError` for an unknown name.
     """
     found = model_or_preset
     if isinstance(found, str):

@@ -85,6 +85,9 @@ def fuse(
             ``probabilities`` [B, classes], the softmax of the logits, as Paddle's own serving tools expect.
         uint8_input: take pixels, uint8 [B, H, W, 3] after resize and crop; mean and deviation are folded in.
         form: how CaiT's heads are mixed, in place of the target's own: ``matmul`` or ``chain``.
+
+    Raises :class:`PaddleCaitError` for other words than these, for a GCViT of feature maps and a model of someone else,
+    and for ``uint8_input`` where no preset says mean and deviation.
     """
     if target not in TARGETS:
         raise PaddleCaitError(f"target is {target!r}, expected one of {', '.join(TARGETS)}")

@@ -184,6 +184,9 @@ def load_predictor(
         exif: turn photographs as their EXIF orientation says. Evaluation does not.
         preset_file, num_classes, img_size: of a checkpoint: where ``model`` is defined; classes of a fine-tuned one, 0
             for features; its size, if not the preset's.
+
+    Raises :class:`ConfigError` for settings that do not go together, :class:`PaddleCaitError` for a folder or file that
+    cannot be opened, :class:`DataError` for class names that do not fit.
     """
     path = Path(source)
     if path.is_dir():

@@ -18,6 +18,12 @@ from paddle_cait.versions import versions
 class EvalResult:
     """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers.
 
+    ``loss``: mean cross-entropy of the first right label, in nats. ``seconds``: that this run took, decoding included;
+    ``images_per_second``: of the images that it computed. ``rows``, ``names``: of each image, what was predicted and
+    its path. ``preprocess``, ``backend``: how images were prepared. ``weights_sha256``, ``weights_file``,
+    ``weights_notes``: which checkpoint, and what was left out of it. ``dataset``: the reader, the root, the
+    fingerprint. ``skipped``: images that could not be read.
+
     ``label_set``: the published set of labels, such as ``ILSVRC2012``, ``ImageNet-ReaL`` or ``ImageNet-A``, or
     ``unnamed``. ``n_not_counted``: images left out because the set says of no class that it is right for them.
     ``engine``: what computed the logits (``dygraph``, ``openvino``, ...), in ``precision``; ``runtime``: its version,

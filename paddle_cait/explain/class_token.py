@@ -25,6 +25,8 @@ def class_attention(maps: AttentionMaps, layer: str | int = -1, token: int | Non
     Args:
         layer: name or place among the captured layers. CaiT has a class token in ``blocks_token_only`` alone.
         token: 0 the class token, 1 a distilled DeiT's distillation token; None is the mean of those there are.
+
+    Raises :class:`PaddleCaitError` for a layer that was not captured or has no class token, and for GCViT.
     """
     refuse_windows(maps, "class attention", NO_CLASS_TOKEN)
     name, values, layout = one_layer(maps, layer)
@@ -37,7 +39,8 @@ def class_attention(maps: AttentionMaps, layer: str | int = -1, token: int | Non
 def patch_attention(maps: AttentionMaps, patch: Pair, layer: str | int = -1) -> np.ndarray:
     """The weights with which one patch reads the others: float64 [B, heads, grid h, grid w].
 
-    ``patch``: its (row, column) on the grid.
+    ``patch``: its (row, column) on the grid. Raises :class:`PaddleCaitError` for a place beyond it, for a layer in
+    which patches do not ask, and for GCViT.
     """
     refuse_windows(maps, "attention of a patch", "a patch sees its window alone; see window_attention")
     name, values, layout = one_layer(maps, layer)
@@ -67,7 +70,10 @@ def stretch(values: np.ndarray) -> np.ndarray:
 
 
 def keep_mass(values: np.ndarray, share: float) -> np.ndarray:
-    """bool [..., h, w]: the fewest patches that together hold ``share`` of a map's sum (DINO's thresholded heads)."""
+    """bool [..., h, w]: the fewest patches that together hold ``share`` of a map's sum (DINO's thresholded heads).
+
+    ``values`` [..., h, w], none negative; ``share`` above 0 and at most 1, :class:`PaddleCaitError` otherwise.
+    """
     if not 0 < share <= 1:
         raise PaddleCaitError(f"the share of attention to keep is {share}, expected above 0 and at most 1")
     flat = values.reshape(*values.shape[:-2], -1)

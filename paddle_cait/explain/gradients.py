@@ -31,6 +31,8 @@ def gradient_attention(model: nn.Layer, images: Tensor, target: Target = None, t
         images: float32 [B, 3, H, W], prepared as in evaluation.
         target: the class to explain, one for all images or one each; None is each image's predicted class.
         token: 0 the class token, 1 the distillation token; None is the mean of those there are.
+
+    Raises :class:`PaddleCaitError` for a model without classes, a folded one, GCViT, and classes that do not exist.
     """
     _check(model)
     with capture_attention(model, graph=True) as maps:
@@ -49,7 +51,8 @@ def grad_cam(model: nn.Layer, images: Tensor, target: Target = None, level: int 
     """Where a GCViT's level holds what speaks for a class: float64 [B, h, w] over the level's map, not below 0.
 
     ``level``: 0 to 3, or from the end; the map is the level's own, before the final norm. Other arguments as in
-    :func:`gradient_attention`.
+    :func:`gradient_attention`. Raises :class:`PaddleCaitError` for other families, whose patches have no gradient in
+    the last block.
     """
     _check(model)
     if not hasattr(model, "levels"):

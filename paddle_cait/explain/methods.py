@@ -33,6 +33,9 @@ T = TypeVar("T")
 class Options:
     """What may be asked of a method; each uses what concerns it, see the functions of :mod:`paddle_cait.explain`.
 
+    ``layers``: see :func:`capture_attention`; None is the method's own (the last one; both class layers of a CaiT).
+    ``token``, ``head_fusion``, ``discard_ratio``, ``level``, ``metric``: as the functions have them. ``query``: (row,
+    column) of the patch that looks, or of the place in a window. ``class_names``: in the order of the labels.
     ``heads``: None is each head beside the other, () their mean, or some by number. ``targets``: classes to explain,
     None is the predicted one. ``threshold``: show only the patches that hold this share of the attention. ``clip``: a
     percentile of each map where its colours end, for maps that a few extreme patches outshine.

@@ -38,6 +38,8 @@ def attention_rollout(
         discard_ratio: share of each image's fused weights, the smallest ones of a layer, that is set to 0; from 0 to
             less than 1 (not in the paper; it removes a haze of small weights).
         token: 0 the class token, 1 the distillation token; None is the mean of those there are.
+
+    Raises :class:`PaddleCaitError` where layers are missing from ``maps``, for other options, and for GCViT.
     """
     if head_fusion not in FUSIONS:
         raise PaddleCaitError(f"head_fusion is {head_fusion!r}, expected one of {', '.join(FUSIONS)}")

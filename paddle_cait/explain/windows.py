@@ -22,6 +22,8 @@ def window_attention(maps: AttentionMaps, layer: str | int = -1, query: Pair | N
         layer: name or place among the captured layers.
         query: (row, column) within a window: what the query at this place reads, in each window; in a layer with a
             global query it is the same question everywhere. None is the mean over a window's queries, without padding.
+
+    Raises :class:`PaddleCaitError` for families without windows, and for a place beyond the window.
     """
     name, values, layout = one_layer(maps, layer)
     if layout.kind != "windows":

@@ -76,13 +76,20 @@ def finetune(
             the weights have one for as many.
         data_dir: see :func:`paddle_cait.training.datasets.open_training_data`.
         output_dir: gets ``best.pdparams``, ``last.pdparams``, ``log.csv``, ``labels.txt`` and the state to resume from.
-        weights: any supported checkpoint; without it training starts from random weights.
+        weights: any supported checkpoint; without it training starts from random weights. ``entry``: which set of a
+            training checkpoint's, such as ``model_ema``.
+        train_list, val_list, class_names: files, if they are not ``train_list.txt``, ``val_list.txt`` and
+            ``labels.txt`` in ``data_dir``.
         recipe: everything about how; see :class:`Recipe`.
         img_size: other pixels than the preset's.
         teacher_model, teacher_weights: for distillation; a classifier of the same classes.
         check: first see whether the loaded backbone tells the classes apart
             (:func:`paddle_cait.training.backbone_check.check_backbone`).
         resume: continue the run in ``output_dir``; its settings and data must be the same.
+        preset_file: YAML file of your own presets, where ``model`` is defined.
+        workers: processes that read photographs ahead; 0 reads them in this one.
+        on_error: ``stop`` at a photograph that cannot be read, or ``skip`` it.
+        visualdl: also write scalars for VisualDL, below ``output_dir``.
 
     Raises :class:`PaddleCaitError` for whatever is wrong with the data, the weights or the settings, before training.
     """
