@@ -183,6 +183,8 @@ def _open_list(root: Path, path: Path, num_classes: int | None, image_root: Path
         places = [base / name for name in VALIDATION_FOLDERS] + [base.parent, path.parent]
         found = next((place for place in places if (place / first).exists()), None)
         hint = f"it is in {found}: pass image_root={found}" if found else f"paths count from {base}"
+        if not found and len(tars := sorted(root.glob("*.tar"))) == 1:
+            hint = f"if they are in {tars[0]}, give that file"
         raise DataError(
             f"{rows.where(missing[0])}: no file {base / first} "
             f"({len(missing)} of the {len(rows.names)} files listed are missing); {hint}"

@@ -146,6 +146,13 @@ def test_missing_files_are_found_for_you(tmp_path: Path) -> None:
         open_source(tmp_path / "val", write(tmp_path / "list2.txt", "val/a.jpg 0\n"))
 
 
+def test_a_tar_beside_a_list_of_missing_files_is_named(tmp_path: Path) -> None:
+    listed = write(tmp_path / "val_list.txt", "a.jpg 0\n")
+    (tmp_path / "photographs.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=f"if they are in {tmp_path}/photographs.tar, give that file"):
+        open_source(tmp_path, listed)
+
+
 @pytest.mark.parametrize("hole", [7, 99])
 def test_missing_files_in_crowded_folders(hole: int, tmp_path: Path) -> None:
     names = [f"val/{i:03d}.jpg" for i in range(100)]
