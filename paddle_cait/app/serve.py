@@ -37,8 +37,8 @@ def gradio() -> Any:
         import gradio as gr
     except ImportError as error:
         if error.name != "gradio":
-            raise PaddleCaitError(f'gradio cannot be imported ({error}): pip install "paddle-cait[app]"') from error
-        raise PaddleCaitError('gradio is not installed: pip install "paddle-cait[app]"') from error
+            raise PaddleCaitError(f'gradio cannot be imported ({error}): pip install "paddle_cait[app]"') from error
+        raise PaddleCaitError('gradio is not installed: pip install "paddle_cait[app]"') from error
     version = tuple(map(int, re.findall(r"\d+", gr.__version__)[:2]))
     if version < OLDEST:
         raise PaddleCaitError(f"gradio is {gr.__version__}, expected 4.44 or newer: pip install -U gradio")

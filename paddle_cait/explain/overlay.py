@@ -90,7 +90,7 @@ def color_table(name: str) -> np.ndarray:
 
 def no_matplotlib() -> PaddleCaitError:
     """The one line for a missing matplotlib."""
-    return PaddleCaitError('matplotlib is not installed: pip install "paddle-cait[explain]"')
+    return PaddleCaitError('matplotlib is not installed: pip install "paddle_cait[explain]"')
 
 
 def checked_photo(photo: np.ndarray) -> np.ndarray:

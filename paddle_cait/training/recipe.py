@@ -80,7 +80,9 @@ class Recipe:
         if not 0 < self.opt_eps < 1 or (self.clip_grad is not None and not self.clip_grad > 0):
             raise ConfigError(f"opt_eps is {self.opt_eps}, clip_grad {self.clip_grad}: expected above 0")
         if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, expected 0..{self.epochs}, the epochs")
+            raise ConfigError(
+                f"warmup_epochs is {self.warmup_epochs:g}, more than the {self.epochs} epochs: give fewer, such as 0"
+            )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ConfigError(f"layer_decay is {self.layer_decay}, expected above 0, at most 1")
         if not 0 < self.model_ema_decay < 1 or self.distillation_tau <= 0:

@@ -11,7 +11,7 @@ from PIL import Image
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of gradio's own imports
-    gr = pytest.importorskip("gradio", reason='the page: pip install "paddle-cait[app]"')
+    gr = pytest.importorskip("gradio", reason='the page: pip install "paddle_cait[app]"')
 pytest.importorskip("matplotlib", reason="draws")
 
 from paddle_cait.app.checkpoints import find_offers

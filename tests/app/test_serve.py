@@ -93,7 +93,7 @@ def test_a_missing_or_old_gradio_is_one_line(monkeypatch):
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "")
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(PaddleCaitError, match=r'^gradio is not installed: pip install "paddle-cait\[app\]"$'):
+    with pytest.raises(PaddleCaitError, match=r'^gradio is not installed: pip install "paddle_cait\[app\]"$'):
         serve.gradio()
     monkeypatch.setitem(sys.modules, "gradio", SimpleNamespace(__version__="3.50.2"))
     with pytest.raises(PaddleCaitError, match=r"gradio is 3.50.2, expected 4.44 or newer"):

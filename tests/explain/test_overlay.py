@@ -139,5 +139,5 @@ def test_bad_input_gets_one_line(photo, change, message):
 def test_without_matplotlib(photo, monkeypatch):
     color_table.cache_clear()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(PaddleCaitError, match=r'matplotlib is not installed: pip install "paddle-cait\[explain\]"'):
+    with pytest.raises(PaddleCaitError, match=r'matplotlib is not installed: pip install "paddle_cait\[explain\]"'):
         overlay(photo, np.zeros((2, 2)))

@@ -283,7 +283,7 @@ def test_without_matplotlib(monkeypatch):
     page._fonts.cache_clear()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (lambda: heat(grid(1, 1)), lambda: filters_figure(np.ones((1, 2, 2, 3)), caption="")):
-        with pytest.raises(PaddleCaitError, match=r'matplotlib is not installed: pip install "paddle-cait\[explain\]"'):
+        with pytest.raises(PaddleCaitError, match=r'matplotlib is not installed: pip install "paddle_cait\[explain\]"'):
             draw()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio", reason='the page: pip install "paddle-cait[app]"')
+pytest.importorskip("gradio", reason='the page: pip install "paddle_cait[app]"')
 playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser: pip install playwright")
 pytest.importorskip("matplotlib", reason="draws: pip install matplotlib")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

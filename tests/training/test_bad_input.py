@@ -67,7 +67,7 @@ SETTINGS = [
     (["-o", "mixupp=0.8"], "", r"-o mixupp=0.8: unknown key 'mixupp': did you mean mixup"),
     (["-o", "epochs=["], "", r"-o epochs=\[: '\[' is not valid YAML"),
     (["--lr", "nan"], "", r"lr is nan, expected at least 0"),
-    (["--warmup-epochs", "9"], "", r"warmup_epochs is 9.0, expected 0..1, the epochs"),
+    (["--warmup-epochs", "9"], "", r"warmup_epochs is 9, more than the 1 epochs: give fewer"),
     (["--model", "tinny"], "", r"unknown model 'tinny': did you mean tiny\?"),
     (["--weights", "none.pth"], "", r"none.pth: no such file"),
     (["--weights", "run.yaml"], "hello", r"run.yaml: is a text file that begins with 'hello', expected a PyTorch .pth"),
