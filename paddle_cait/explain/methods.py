@@ -103,7 +103,7 @@ def cam(model: nn.Layer, images: Tensor, o: Options) -> list[Picture]:
     def explain(target: Sequence[int]) -> np.ndarray:
         return grad_cam(model, images, target, o.level)
 
-    return _class_pictures(model, images, o, f"Grad-CAM of level {o.level}", "Grad-CAM", explain)
+    return _class_pictures(model, images, o, f"Grad-CAM of level {o.level % 4}", "Grad-CAM", explain)
 
 
 def distance(model: nn.Layer, images: Tensor, o: Options) -> list[Picture]:

@@ -202,14 +202,18 @@ def _draw_cell(
 
 
 def _names(titles: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Names of rows and what is left of the titles, where all are "ROW COLUMN": COLUMN, in the first row alone."""
-    first, others = titles[0], titles[1:]
-    for place in [place for place, letter in enumerate(first[0]) if letter == " "] if others else []:
-        columns = [title[place + 1 :] for title in first]
+    """Names of rows and what is left of the titles, where all are "ROW COLUMN": COLUMN, above the first row and above
+    each that is longer than all before it."""
+    longest = max(titles, key=len)
+    for place in [place for place, letter in enumerate(longest[0]) if letter == " "] if len(titles) > 1 else []:
+        columns = [title[place + 1 :] for title in longest]
         names = [row[0][: -len(columns[0]) - 1] for row in titles]
         expected = [[f"{name} {column}" for column in columns[: len(row)]] for name, row in zip(names, titles)]
         if titles == expected:
-            return [name.rstrip(",") for name in names], [columns, *([""] * len(row) for row in others)]
+            lengths = [len(row) for row in titles]
+            new = [length > max(lengths[:i], default=0) for i, length in enumerate(lengths)]
+            left = [columns[:length] if above else [""] * length for above, length in zip(new, lengths)]
+            return [name.rstrip(",") for name in names], left
     return [], titles
 
 

@@ -92,6 +92,16 @@ def test_twelve_layers_of_sixteen_heads():
     check_layout(heat(grid(2, 7, "{} the title of a panel that has no others like it {}"), photo(60, 30)))
 
 
+def test_a_row_with_more_heads_than_those_above_names_its_own():
+    """GCViT's levels: 2, 16 and 4 heads."""
+    rows = [grid(1, heads, f"levels.{i}.attn head {{1}}")[0] for i, heads in enumerate((2, 5, 4))]
+    figure = heat(rows, photo())
+    check_layout(figure)
+    written = texts(figure)
+    assert [written.count(f"levels.{i}.attn") for i in range(3)] == [1, 1, 1]
+    assert [written.count(f"head {i}") for i in range(5)] == [2, 2, 1, 1, 1]
+
+
 def test_titles_that_are_no_grid_stay_with_their_panels():
     rows = [[Panel("tench 92%", np.eye(3)), Panel("goldfish 3%", np.eye(3))], [Panel("hen 1%", np.eye(3))]]
     figure = heat(rows)
