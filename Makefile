@@ -18,7 +18,7 @@ test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/oracles
 
 oracles: $(VENV)/.oracles
-	$(VENV)/bin/python -m pytest -m "not slow" tests/oracles
+	$(VENV)/bin/python -m pytest -m "not slow" tests/oracles tests/app/test_page.py
 
 slow: $(VENV)/.oracles
 	$(VENV)/bin/python -m pytest -m slow

@@ -53,6 +53,7 @@ maximum_signature_line_length = 100
 nitpick_ignore_regex = [
     (r"py:.*", r"(paddle|nn)\..*|Tensor"),  # Paddle
     (r"py:.*", r"(numpy|np|PIL)\..*|Image\.Image"),  # NumPy, Pillow
+    (r"py:.*", r"Figure"),  # matplotlib
     (r"py:.*", r"(argparse|collections|contextlib|os|pathlib|re|typing)\..*|Path|Any|Callable"),  # Python's own
 ]
 # What the package hands from one function to another, and no reader makes or takes apart.

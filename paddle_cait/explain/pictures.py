@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(ABC):
     """What a method found. ``about``: a line for the caption; ``arrays``: its numbers, as they go into a .npz."""
 
     about: str
     arrays: dict[str, np.ndarray]
 
+    @abstractmethod
     def figure(self, photo: np.ndarray | None, caption: str, **style: Any) -> Figure:
-        raise NotImplementedError
+        """Drawn, with ``caption`` below. ``photo``: uint8 [H, W, 3], for what lies over one; ``style``: as the function
+        has it that draws this kind (``paddle_cait.explain.render``)."""
 
 
 @dataclass(frozen=True)
