@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from paddle_cait.cli.common import take_from_checkpoint
 from paddle_cait.cli.explain_files import ARRAYS, Output, outputs_of, write_arrays
-from paddle_cait.data.imagenet import NUM_CLASSES, imagenet_class_names
 from paddle_cait.data.loader import ImageDataset
 from paddle_cait.data.sources import ImageSource
 from paddle_cait.data.transforms import EvalTransform
-from paddle_cait.deploy.class_names import names_of
 from paddle_cait.deploy.inputs import Item, find_images
+from paddle_cait.deploy.labels import class_names
 from paddle_cait.errors import ConfigError, DataError
 from paddle_cait.explain.catalogue import OF_WEIGHTS
 from paddle_cait.explain.explainer import Explainer
@@ -45,11 +44,7 @@ def open_explainer(args: argparse.Namespace) -> Explainer:
         return create_model(preset, args.weights, num_classes=args.num_classes, img_size=own)
 
     explainer = Explainer(build, preset.preprocess)
-    classes = explainer.own.num_classes
-    if args.class_names:
-        explainer.class_names = names_of(args.class_names, classes)
-    elif classes == NUM_CLASSES:
-        explainer.class_names = imagenet_class_names()
+    explainer.class_names = class_names(explainer.own.num_classes, args.class_names)
     return explainer
 
 

@@ -25,6 +25,7 @@ def names_of(given: PathLike | Sequence[str], num_classes: int) -> list[str]:
     """A list of names, or those of a file, one for each class."""
     names = read_names(given) if isinstance(given, (str, os.PathLike)) else list(given)
     if len(names) != num_classes:
-        where = given if isinstance(given, (str, os.PathLike)) else "class_names"
-        raise DataError(f"{where}: holds {len(names)} names, the model has {num_classes} classes")
+        is_file = isinstance(given, (str, os.PathLike))
+        where, how = (given, "; expected one a line") if is_file else ("class_names", "")
+        raise DataError(f"{where}: holds {len(names)} names, the model has {num_classes} classes{how}")
     return names

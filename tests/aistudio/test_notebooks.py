@@ -51,8 +51,8 @@ def as_opened(tmp_path, monkeypatch):
 @EACH
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Paddle 2.6's paddle.save and NumPy's word to it
 def test_every_cell_runs_in_order(path, as_opened):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib", reason="a notebook draws: extra test, which make test installs")
+    pytest.importorskip("scipy", reason="a notebook fits a linear probe: extra test, which make test installs")
     lists_before = [sorted(folder.iterdir()) for folder in (nb.FOLDER, nb.ROOT / "pretrained", nb.ROOT)]
     names = {"__name__": "__main__"}
     for number, cell in enumerate(nb.code_cells(path), 1):
