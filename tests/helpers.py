@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+from PIL import Image
 
 import paddle_cait as pc
 from paddle_cait.presets import Preset, read_preset_file
@@ -19,7 +20,7 @@ sys.path.insert(0, str(GOLDEN))
 
 from draw import SHRUNK, SHRUNK_FAMILIES, SHRUNK_GCVIT, SHRUNK_VIT, draw_state, images  # noqa: E402
 
-__all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "preset", "run"]
+__all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "photographs", "preset", "run"]
 
 PRESET = """
 family: {family}
@@ -64,6 +65,15 @@ def official_shapes(chosen: Preset) -> dict[str, tuple[int, ...]]:
 def npz(path: Path, state: dict[str, np.ndarray]) -> Path:
     np.savez(path, **state)
     return path
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """A new folder with that many small PNG files of noise, ``00.png`` on."""
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    for i in range(count):
+        Image.fromarray(rng.randint(0, 256, (60, 50, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+    return folder
 
 
 def run(model: Any, x: np.ndarray) -> np.ndarray:

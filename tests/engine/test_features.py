@@ -12,8 +12,7 @@ from collections import namedtuple
 import numpy as np
 import paddle
 import pytest
-from helpers import ROOT, draw_state, npz, official_shapes, preset
-from PIL import Image
+from helpers import ROOT, draw_state, npz, official_shapes, photographs, preset
 
 import paddle_cait as pc
 from paddle_cait.data.loader import ImageDataset
@@ -53,11 +52,7 @@ def bench(tmp_path):
     """A shrunk backbone with drawn weights and 37 small photographs with a list."""
     tiny = preset(tmp_path)
     weights = npz(tmp_path / "drawn.npz", draw_state(official_shapes(tiny)))
-    rng = np.random.RandomState(0)
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(N):
-        Image.fromarray(rng.randint(0, 256, (60, 50, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+    folder = photographs(tmp_path / "images", N)
     (folder / "val_list.txt").write_text("".join(f"{i:02d}.png {i % 7}\n" for i in range(N)))
     dataset = ImageDataset(open_source(folder, num_classes=7), eval_transform(tiny))
     return Bench(tiny, weights, dataset, pc.create_model(tiny, weights, num_classes=0), tmp_path / "out")

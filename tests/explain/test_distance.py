@@ -10,8 +10,7 @@ import time
 import numpy as np
 import paddle
 import pytest
-from helpers import ROOT, draw_state, images, npz, official_shapes, preset
-from PIL import Image
+from helpers import ROOT, draw_state, images, npz, official_shapes, photographs, preset
 
 import paddle_cait as pc
 from paddle_cait.data.loader import ImageDataset
@@ -175,13 +174,9 @@ def test_refusals(tmp_path):
         metered(maps, list(maps))
 
 
-@pytest.fixture
-def photographs(tmp_path):
-    rng, folder = np.random.RandomState(0), tmp_path / "images"
-    folder.mkdir()
-    for i in range(11):
-        Image.fromarray(rng.randint(0, 256, (60, 50, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
-    return folder
+@pytest.fixture(name="photographs")
+def eleven_photographs(tmp_path):
+    return photographs(tmp_path / "images", 11)
 
 
 class Counted(ImageDataset):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import hostile_archives
 import hostile_headers
+import hostile_onnx
 import hostile_pickles
 import hostile_tensors
 import make_files as make
@@ -47,6 +48,7 @@ def collection(canary: str) -> dict[str, Callable[[], bytes]]:
         ("zip", hostile_archives.zips()),
         ("npz", hostile_archives.npzs()),
         ("safetensors", hostile_headers.safetensors()),
+        ("onnx", hostile_onnx.hostile()),
     ):
         made.update({f"{group}: {name}": maker for name, maker in makers.items()})
     add("cut", hostile_archives.truncated())

@@ -10,23 +10,13 @@ import time
 import numpy as np
 import paddle
 import pytest
-from helpers import ROOT, draw_state, images, npz, official_shapes, preset, run
+from helpers import ROOT, draw_state, images, npz, official_shapes, run
 
 import paddle_cait as pc
 from paddle_cait.files import sha256_file
 from paddle_cait.weights.readers import open_checkpoint
 from paddle_cait.weights.safetensors_files import write_safetensors
 from paddle_cait.weights.tensors import OutTensor
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return preset(tmp_path)
-
-
-@pytest.fixture
-def state(tiny):
-    return draw_state(official_shapes(tiny))
 
 
 def tensors(path):

@@ -17,16 +17,6 @@ from paddle_cait.weights.readers import open_checkpoint
 pytestmark = pytest.mark.light
 
 
-@pytest.fixture
-def saved(tmp_path):
-    def save(data, name="checkpoint"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
-
-    return save
-
-
 def tar_file():
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:

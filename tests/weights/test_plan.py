@@ -15,16 +15,6 @@ from paddle_cait.weights.tensors import Checkpoint, TensorRef
 from paddle_cait.weights.wording import compact, grouped
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    return preset(tmp_path)
-
-
-@pytest.fixture
-def state(tiny):
-    return draw_state(official_shapes(tiny))
-
-
 def reference(tiny, tmp_path, state):
     return run(pc.create_model(tiny, npz(tmp_path / "reference.npz", state)), images(2, 48))
 

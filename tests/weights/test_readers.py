@@ -18,16 +18,6 @@ from paddle_cait.weights.tensors import Inert, TensorRef, as_float32
 pytestmark = pytest.mark.light
 
 
-@pytest.fixture
-def saved(tmp_path):
-    def save(data, name="checkpoint"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
-
-    return save
-
-
 def check_arrays(tree, expected):
     assert list(tree) == list(expected)
     for name, array in expected.items():
