@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,9 @@ def evaluate(
     best is sought, is up to the dataset's label set (:mod:`paddle_cait.data.label_sets`). Raises :class:`DataError` for
     an unreadable image and :class:`PaddleCaitError` for logits that are not finite or labels of other classes.
     """
-    engine = as_engine(model)
     if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
         raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
+    engine = as_engine(model)
     if isinstance(dataset, (str, os.PathLike)):
         source = open_source(dataset, list_file, num_classes=engine.num_classes, real_labels=real_labels)
         dataset = ImageDataset(source, engine.adapt(_transform(model, preprocess)))
@@ -80,20 +80,9 @@ def evaluate(
     rank, world = join_processes()
     wanted = order.spread(len(dataset), limit)
     progress = Progress(progress_dir, _identity(engine, dataset, labels, wanted)) if progress_dir is not None else None
-    if progress and rank == 0:
-        progress.begin(resume)
-    barrier(world)
-    done, failed = progress.read() if progress else (Rows.empty(), [])
-    barrier(world)  # nobody writes before everybody has read
-    if progress:
-        progress.open_log(rank)
+    done, failed = _earlier(progress, resume, rank, world)
     seen = {*done.index.tolist(), *(index for index, _ in failed)}
     batches = list(order.batches([i for i in wanted if i not in seen], batch_size))[rank::world]
-    started = time.perf_counter()
-    notes: list[str] = []
-    watch = _Watch(labels, engine.num_classes, notes)
-    new: list[Rows] = []
-    new_failed: list[Failed] = []
     bar = tqdm(
         total=sum(map(len, batches)) + len(seen),
         initial=len(seen),
@@ -101,21 +90,13 @@ def evaluate(
         desc="eval",
         disable=None if rank == 0 else True,
     )
-    try:
-        with engine.running(), bar:
-            for rows, bad in _predict(engine, dataset, labels, batches, workers, on_error, notes):
-                if progress:
-                    progress.append(rows, bad)
-                new.append(rows)
-                new_failed.extend(bad)
-                watch.look(new)
-                bar.update(len(rows) + len(bad))
-                bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
-    finally:
-        if progress:
-            progress.close()
+    notes: list[str] = []
+    started = time.perf_counter()
+    predictions = _predict(engine, dataset, labels, batches, workers, on_error, notes)
+    with engine.running(), bar:
+        new = _count(predictions, progress, _Watch(labels, engine.num_classes, notes), bar)
     seconds = time.perf_counter() - started
-    gathered = gather((Rows.join(new), new_failed, notes), world)
+    gathered = gather((*new, notes), world)
     rows = Rows.join([done, *(part for part, _, _ in gathered)])
     failed = sorted([*failed, *(item for _, items, _ in gathered for item in items)])
     _check_complete(rows, failed, wanted)
@@ -125,6 +106,40 @@ def evaluate(
     if progress and rank == 0:
         progress.remove()
     return result
+
+
+def _earlier(progress: Progress | None, resume: bool, rank: int, world: int) -> tuple[Rows, list[Failed]]:
+    """What an interrupted evaluation counted, the same in every process; the log is open behind it."""
+    if progress is None:
+        return Rows.empty(), []
+    if rank == 0:
+        progress.begin(resume)
+    barrier(world)
+    found = progress.read()
+    barrier(world)  # nobody writes before everybody has read
+    progress.open_log(rank)
+    return found
+
+
+def _count(
+    predictions: Iterable[tuple[Rows, list[Failed]]], progress: Progress | None, watch: _Watch, bar: Any
+) -> tuple[Rows, list[Failed]]:
+    """Take the predictions of this process, each kept as soon as it is there."""
+    new: list[Rows] = []
+    failed: list[Failed] = []
+    try:
+        for rows, bad in predictions:
+            if progress:
+                progress.append(rows, bad)
+            new.append(rows)
+            failed.extend(bad)
+            watch.look(new)
+            bar.update(len(rows) + len(bad))
+            bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
+    finally:
+        if progress:
+            progress.close()
+    return Rows.join(new), failed
 
 
 def _transform(model: Any, preprocess: str) -> EvalTransform:
