@@ -19,7 +19,7 @@ from paddle_cait import runtime
 from paddle_cait.bench import figures, report
 from paddle_cait.bench.cases import ENGINES, PEERS, PRECISIONS, STEPS
 from paddle_cait.bench.run import Settings, bench
-from paddle_cait.cli.common import add_config, add_json, write_json
+from paddle_cait.cli.common import CHECKPOINT, add_config, add_json, fetch_official, write_json
 from paddle_cait.errors import ConfigError
 from paddle_cait.files import write_atomic
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("--model", help="preset; see `paddle-cait list`")
     what.add_argument(
-        "--checkpoint", "--weights", dest="weights", metavar="FILE", help="any supported checkpoint; default drawn ones"
+        "--checkpoint", "--weights", dest="weights", metavar="FILE", help=f"{CHECKPOINT}; default drawn ones"
     )
     what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
     what.add_argument("--preset-file", metavar="FILE", help="YAML file of your own presets")
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected {least} or more")
     if min(args.batch_sizes) < 1:
         raise ConfigError(f"--batch-sizes are {args.batch_sizes}, expected 1 or more")
+    fetch_official(args)
     names = [name for name in Settings.__dataclass_fields__ if name != "threads"]
     told = {name: getattr(args, name) for name in names}
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}

@@ -8,7 +8,7 @@ import difflib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from paddle_cait.weights.trained import Trained
 
 log = logging.getLogger("paddle_cait")
+
+CHECKPOINT = "any supported checkpoint; `official`: the authors' own, downloaded once"  # help of --weights
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -47,14 +49,14 @@ def fetch_official(args: argparse.Namespace, flag: str = "weights") -> None:
     setattr(args, flag, str(official_weights(get_preset(args.model, args.preset_file)).path))
 
 
-def take_from_checkpoint(args: argparse.Namespace, path: PathLike) -> Trained | None:
-    """Give flags that were left out (model, number of classes, image size, class names) what a fine-tuned checkpoint
-    says of itself (:mod:`paddle_cait.weights.trained`); None for other files."""
+def take_from_checkpoint(args: argparse.Namespace, path: PathLike, but: Collection[str] = ()) -> Trained | None:
+    """Give flags that were left out (model, number of classes, image size, class names), all ``but`` these, what a
+    fine-tuned checkpoint says of itself (:mod:`paddle_cait.weights.trained`); None for other files."""
     from paddle_cait.weights.trained import read_trained  # numpy, which `list` does without
 
     trained = read_trained(path)
     if trained is not None:
-        taken = trained.complete(vars(args))
+        taken = trained.complete({key: value for key, value in vars(args).items() if key not in but})
         vars(args).update(taken)
         told = ", ".join(f"{key} {value}" for key, value in taken.items() if key != "class_names")
         if told:

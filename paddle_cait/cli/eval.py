@@ -19,7 +19,7 @@ from typing import Any
 from paddle_cait.cli import eval_engines as engines
 from paddle_cait.cli import eval_protocols as protocols
 from paddle_cait.cli import eval_report as report
-from paddle_cait.cli.common import add_config, add_json, fetch_official, take_from_checkpoint, write_json
+from paddle_cait.cli.common import CHECKPOINT, add_config, add_json, fetch_official, take_from_checkpoint, write_json
 from paddle_cait.cli.eval_run import measure
 from paddle_cait.data.label_sets import CLASS_SUBSETS
 from paddle_cait.engine.verdict import FAIL
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         dest="weights",
         metavar="FILE",
-        help="any supported checkpoint; or a folder that `paddle-cait export` wrote, which needs no --model",
+        help=f"{CHECKPOINT}; or a folder that `paddle-cait export` wrote, which needs no --model",
     )
     what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
     what.add_argument("--num-classes", type=int, help="classes of a fine-tuned checkpoint")
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--class-subset",
         choices=CLASS_SUBSETS,
         default="auto",
-        help="seek the best class among: the 200 of ImageNet-A or -R where the data is theirs, else all (auto); "
+        help="seek the best class among: the 200 of ImageNet-A or -R where the data is theirs, else all; "
         "all; those present in the data (%(default)s)",
     )
     protocols.add_arguments(parser)

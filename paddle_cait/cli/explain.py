@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from paddle_cait import runtime
-from paddle_cait.cli.common import add_config, add_json, fetch_official, write_json
+from paddle_cait.cli.common import CHECKPOINT, add_config, add_json, fetch_official, write_json
 from paddle_cait.cli.explain_files import is_file
 from paddle_cait.errors import ConfigError
 from paddle_cait.explain.catalogue import METHODS, OF_WEIGHTS
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", choices=tuple(METHODS), help="see above")
     what = parser.add_argument_group("what")
     what.add_argument("--model", metavar="NAME", help="the preset; a fine-tuned checkpoint says it itself")
-    what.add_argument("--weights", metavar="FILE", required=True, help="any supported checkpoint")
+    what.add_argument("--weights", metavar="FILE", required=True, help=CHECKPOINT)
     what.add_argument("--image", metavar="IMAGE", nargs="+", default=[], help="files, folders, patterns")
     what.add_argument("--video", metavar=("IN", "OUT"), nargs=2, help="a video in place of images, with sound left out")
     what.add_argument("--out", metavar="PATH", help="a folder; or a file, for one picture")

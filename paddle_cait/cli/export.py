@@ -4,7 +4,7 @@ The model is folded for inference, written in every format asked for, and run in
 that computes something else than the model ends the command with exit status 1 and leaves nothing behind. The folder
 holds EXPORT.json (preprocessing, versions, sha256, checks), labels.txt and inference.yml; `paddle-cait predict` opens
 it. int8 needs photographs to calibrate with. A checkpoint of `paddle-cait finetune` says its model, size and classes
-itself: --weights is all it needs. Nothing is downloaded or installed."""
+itself: --weights is all it needs. Nothing is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait import runtime
-from paddle_cait.cli.common import add_config, add_json, fetch_official, take_from_checkpoint, write_json
+from paddle_cait.cli.common import CHECKPOINT, add_config, add_json, fetch_official, take_from_checkpoint, write_json
 from paddle_cait.deploy.formats import KNOWN, parse_formats
 from paddle_cait.deploy.manifest import FORMATS, Manifest
 from paddle_cait.errors import ConfigError
@@ -30,7 +30,7 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("--model", help="preset; see `paddle-cait list`; a fine-tuned checkpoint says it itself")
-    what.add_argument("--checkpoint", "--weights", dest="weights", metavar="FILE", help="any supported checkpoint")
+    what.add_argument("--checkpoint", "--weights", dest="weights", metavar="FILE", help=CHECKPOINT)
     what.add_argument("--entry", help="set of weights in a training checkpoint, such as model_ema")
     what.add_argument("--num-classes", type=int, help="classes of a fine-tuned checkpoint; 0 exports features")
     what.add_argument("--img-size", type=int, help="another input size: position tables are resampled")

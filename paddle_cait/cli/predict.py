@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="DIR", help="what `paddle-cait export` wrote; or a checkpoint, with --model")
+    parser.add_argument("source", metavar="DIR", help="what `paddle-cait export` wrote; or a checkpoint")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders, patterns")
     what = parser.add_argument_group("what")
     what.add_argument("--topk", type=int, default=5, metavar="K", help="the best K classes (%(default)s)")
@@ -44,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--on-error", choices=("stop", "skip"), default="stop", help="at an unreadable image (%(default)s)"
     )
-    what.add_argument("--model", metavar="NAME", help="of a checkpoint: the preset; see `paddle-cait list`")
+    what.add_argument("--model", metavar="NAME", help="of a checkpoint that does not say it: the preset")
     what.add_argument("--preset-file", metavar="FILE", help="of a checkpoint: YAML file of your own presets")
-    what.add_argument("--num-classes", type=int, help="of a checkpoint: its classes if fine-tuned; 0 gives features")
+    what.add_argument(
+        "--num-classes",
+        type=int,
+        help="of a checkpoint that does not say it; 0 gives features",
+    )
     what.add_argument("--img-size", type=int, help="of a checkpoint: its input size if not the preset's")
     how = parser.add_argument_group("runtime (default: the fastest installed one that opens the folder, in fp32)")
     how.add_argument("--engine", choices=("auto", *ENGINES, "dygraph"), default="auto")

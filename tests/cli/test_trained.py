@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 
 import paddle
 import pytest
@@ -245,3 +246,18 @@ def test_from_photographs_to_predictions(tmp_path, capsys):
     image = f"flowers/{NAMES[0]}/9.png"
     rows = [predict(capsys, *source, image)[1] for source in ([best], ["out", "--engine", "paddle"])]
     assert rows[0]["name1"] == rows[1]["name1"] in NAMES
+
+
+def test_training_goes_on_from_it(best, tmp_path, capsys):
+    """Model and size are the checkpoint's, the classes are the new data's."""
+    with tarfile.open(DIGITS) as tar:
+        tar.extractall(tmp_path / "data", filter="data")
+    rows = [line.split() for line in DIGITS.with_name("val_list.txt").read_text().splitlines()]
+    two = [f"{name} {int(label) - 5}\n" for name, label in rows if label in "56"]
+    for part, lines in (("train", two[:8]), ("val", two[8:12])):
+        (tmp_path / "data" / f"{part}_list.txt").write_text("".join(lines))
+    (tmp_path / "data" / "labels.txt").write_text("five\nsix\n")
+    words = ["--weights", best, "--data-dir", "data", "--epochs", "1", "--warmup-epochs", "0", "-b", "4", "-j", "0"]
+    assert main(["finetune", *map(str, words), "--no-check", "--output-dir", "on"]) == 0, capsys.readouterr().err
+    about = json.loads((tmp_path / "on" / "best.pdparams.json").read_text())
+    assert about["model"] == "demo_cait_digits.digits" and about["class_names"] == ["five", "six"]
