@@ -30,18 +30,19 @@ def convert(
     """Convert a checkpoint of any supported format and layout.
 
     Args:
-        source: .pth (zip or legacy), .safetensors, .npz or .pdparams; recognised by content.
+        source: a file of any format of :func:`paddle_cait.weights.readers.open_checkpoint`, recognised by content.
         output: ends in ``.pdparams`` or ``.safetensors``; appears whole or not at all, with ``output + '.json'``
             beside it (source sha256, layout, what was left out, versions).
         model: the preset the file is for; a file that does not fit is refused.
         layout: ``paddle`` (our layout, Linear weights [in, out]) or ``official`` (PyTorch's orientation): the round
             trip is bit-exact.
-        dtype: ``keep`` or ``float32``.
+        dtype: ``keep`` the file's own, or ``float32``.
         entry: which set of weights of a training checkpoint, such as ``model_ema``.
         num_classes, img_size: of a fine-tuned file that differs from the preset's.
         preset_file: YAML file of your own presets, where ``model`` is defined.
 
-    Returns the report of every tensor. Raises :class:`WeightsError`.
+    Returns the report of every tensor. Raises :class:`WeightsError` for a file that is unreadable, unsafe or does not
+    fit, and for an output, layout or dtype other than these; :class:`PresetError` for an unknown ``model``.
     """
     import paddle
 

@@ -41,21 +41,29 @@ def create_model(
         model: a preset's name (``cait_xxs24_224``, with or without ``.tag``) or a :class:`Preset`.
         weights: any supported checkpoint file; see :func:`paddle_cait.load_weights`. The word ``official`` is the
             authors' file, downloaded once (see `paddle-cait download --help`). None keeps the initial weights.
-        num_classes: another head; the file's classifier is left out. 0 gives features [B, C].
-        img_size: another input size in pixels; position tables are resampled by the family's rule.
+        num_classes: another head; the file's classifier is left out. 0 gives features [B, C]. Default: the preset's, or
+            what a fine-tuned checkpoint says of itself.
+        img_size: another input size in pixels; position tables are resampled by the family's rule. Default: as above.
         preset_file: YAML file of your own presets, where ``model`` is defined.
         entry: which set of weights of a training checkpoint (``model_ema``, ...).
         overrides: further keywords of the model class, such as ``drop_path_rate=0.1``.
 
     The model carries ``.preset`` (the :class:`Preset`) and, after loading, ``.load_report``.
     Raises :class:`PresetError` for an unknown name, :class:`WeightsError` for a file that is not to be had or does
-    not fit.
+    not fit, :class:`PaddleCaitError` for keywords and sizes that the model class does not take.
     """
     preset = model if isinstance(model, Preset) else get_preset(model, preset_file)
     if weights == "official":
         from paddle_cait.weights.cache import official_weights
 
         weights = official_weights(preset).path
+    elif weights is not None and None in (num_classes, img_size):
+        from paddle_cait.weights.trained import read_trained
+
+        trained = read_trained(weights)
+        if trained is not None:
+            num_classes = trained.num_classes if num_classes is None else num_classes
+            img_size = trained.img_size if img_size is None else img_size
     module, name = FAMILIES[preset.family]
     arch = {**preset.arch, **overrides}
     if num_classes is not None:

@@ -77,8 +77,10 @@ OTHER_SETS = {
 class Preprocess:
     """How a photograph becomes the model's input. Two settings that differ give accuracies that do not compare.
 
-    ``center``: the short side becomes ``floor(img_size / crop_pct)`` pixels, then a centred square of ``img_size``.
-    ``squash``: straight to ``img_size`` x ``img_size``, losing the aspect ratio. ``mean``, ``std``: of RGB in [0, 1].
+    ``img_size``: side of the input in pixels. ``crop_mode``: ``center``, the short side becomes ``floor(img_size /
+    crop_pct)`` pixels (``crop_pct`` above 0, at most 1), then a centred square of ``img_size``; or ``squash``, straight
+    to that square, losing the aspect ratio. ``interpolation``: nearest, bilinear, bicubic, lanczos, box or hamming,
+    Pillow's filters. ``mean``, ``std``: of RGB in [0, 1]. Raises :class:`PresetError` for other values.
     """
 
     img_size: int
@@ -99,13 +101,14 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Published:
-    """An accuracy somebody published for these weights, with everything needed to compare with it.
+    """An accuracy somebody published for these weights (``source``: where), with everything needed to compare with it.
 
     ``top1`` and ``top5`` are percentages over ``n`` images under ``preprocess``; a measurement within ``tolerance``
     points of ``top1`` agrees with it, for the reason given in ``tolerance_reason``. ``protocol``: how a class was
     chosen: by the model's ``classifier``, by nearest neighbours (``knn``), or by a ``linear`` layer on features.
     ``dataset``: the labelled images; ``ILSVRC2012`` is the validation set. ``arch``: what was computed otherwise than
     the preset does (``act: gelu_tanh`` in Google's own numbers), for ``create_model`` when comparing.
+    Raises :class:`PresetError` for another protocol.
     """
 
     top1: float
@@ -126,7 +129,12 @@ class Published:
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Where the authors' file comes from. ``filename`` is looked for in a weights folder."""
+    """Where the authors' file comes from.
+
+    ``filename`` is looked for in a weights folder; ``other_files`` are names of other files that hold these weights.
+    ``url``: None where it has no address of its own. ``format``: how tensors are nested in it, for readers.
+    ``sha256_prefix``: how its hash begins, where the authors published that; a download with another is refused.
+    """
 
     filename: str
     url: str | None = None
@@ -137,10 +145,14 @@ class CheckpointSource:
 
 @dataclass(frozen=True)
 class Preset:
-    """One set of weights: see the fields' classes. ``arch`` holds the model class's keywords.
+    """One set of weights: ``tag`` of the model ``name``.
 
-    ``preprocess`` is what the weights' authors evaluate with, ``preprocess_timm`` what timm does where that differs;
-    each published number says which one it belongs to.
+    ``family`` chooses the model class, ``arch`` holds its keywords. ``collection``: the YAML file it stands in, a suite
+    of ``paddle-cait eval``. ``num_params``: of the built model, exactly. ``licence``: of the weights; ``paper``: its
+    address. ``checkpoint``: the authors' file, if there is one. ``preprocess`` is what the weights' authors evaluate
+    with, ``preprocess_timm`` what timm does where that differs; each published number says which one it belongs to:
+    ``published``, which a measurement is compared with, and ``also_published``, what else was measured, also on
+    other images.
     """
 
     name: str
@@ -159,10 +171,12 @@ class Preset:
 
     @property
     def full_name(self) -> str:
+        """``NAME.TAG``, as reports and :func:`get_preset` have it."""
         return f"{self.name}.{self.tag}"
 
     @property
     def num_classes(self) -> int:
+        """Of the weights; 0 for a backbone, which gives features."""
         return int(self.arch["num_classes"])
 
     @property
@@ -183,7 +197,7 @@ class Preset:
 def list_models(pattern: str = "*", preset_file: PathLike | None = None) -> list[str]:
     """Model names (without tags) that match a shell pattern such as ``cait_*``, in the order of the files.
 
-    ``preset_file``: a YAML file of your own, whose models count too.
+    ``preset_file``: a YAML file of your own, whose models come first; :class:`PresetError` if it breaks the schema.
     """
     presets = _all_presets(preset_file)
     return fnmatch.filter(dict.fromkeys(p.name for p in presets.values()), pattern)
@@ -345,4 +359,9 @@ def _packaged() -> dict[str, Preset]:
 
 
 def _all_presets(preset_file: PathLike | None) -> dict[str, Preset]:
-    return {**read_preset_file(preset_file), **_packaged()} if preset_file else _packaged()
+    packaged = _packaged()
+    own = read_preset_file(preset_file) if preset_file else {}
+    for name in own.keys() & packaged.keys():
+        if own[name] != packaged[name]:
+            raise PresetError(f"{preset_file}: {name}: a packaged preset of that name is another; choose another tag")
+    return {**own, **packaged}

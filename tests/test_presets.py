@@ -107,6 +107,17 @@ def test_a_missing_file(tmp_path):
         pc.get_preset("tiny", tmp_path / "none.yaml")
 
 
+def test_the_name_of_a_packaged_preset_is_taken(tmp_path):
+    """The same preset once more is fine (a copy of a packaged file with one of your own added), another is not."""
+    packaged = (config_dir() / "models" / "cait.yaml").read_text()
+    own = tmp_path / "cait.yaml"
+    own.write_text(packaged)
+    assert pc.get_preset("cait_xxs24_224", own) == pc.get_preset("cait_xxs24_224")
+    own.write_text(packaged.replace("top1: 78.400", "top1: 78.500", 1))
+    with pytest.raises(pc.PresetError, match="cait.yaml: cait_xxs24_224.fb_dist_in1k: a packaged preset .* another"):
+        pc.get_preset("cait_xxs24_224", own)
+
+
 def test_listing_never_imports_paddle():
     code = "import sys, paddle_cait as pc; pc.list_models(); print('paddle' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -96,9 +96,11 @@ def recognise(
     """``labels`` with its name, and with the classes that are asked.
 
     Args:
+        root, names: where the images are and what they are called, which tells published sets apart.
+        num_classes: of the model; None where there is none yet.
         present: every class that is right for some image.
         subset: ``auto`` asks 200 classes where they are exactly ImageNet-A's or ImageNet-R's, else all; ``all``;
-            ``present`` asks only the classes that have images.
+            ``present`` asks only the classes that have images. :class:`DataError` for another word.
     """
     if subset not in CLASS_SUBSETS:
         raise DataError(f"class_subset is {subset!r}, expected one of {', '.join(CLASS_SUBSETS)}")

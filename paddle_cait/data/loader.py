@@ -33,7 +33,10 @@ _SHARED_MEMORY = "/dev/shm"
 
 
 class ImageDataset:
-    """``dataset[i]``: (float32 [3, H, W], label int64, index int64). Raises `DataError` that names the image's path."""
+    """``dataset[i]``: (float32 [3, H, W], label int64, index int64). Raises `DataError` that names the image's path.
+
+    ``source`` gives encoded images and labels; ``transform`` makes the array of a ``PIL.Image`` in RGB.
+    """
 
     def __init__(self, source: ImageSource, transform: Callable[[Any], np.ndarray]) -> None:
         self.source = source

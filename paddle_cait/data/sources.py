@@ -30,7 +30,8 @@ class ImageSource:
 
     ``names``: paths relative to the root, with forward slashes. ``right``: the 0-based labels that are right for each
     image; ``labels``: the first of them, in most data sets the only one; ``label_set``: what is unusual about them.
-    ``kind``: the reader that was used. ``fingerprint``: sha256 over ``"name label\\n"`` of all rows, so that two
+    ``root``: the folder, or the tar. ``kind``: the reader that was used; ``labelled_by``: the file that gave the
+    labels, or how folders were numbered. ``fingerprint``: sha256 over ``"name label\\n"`` of all rows, so that two
     results can be known to be over the same images with the same labels.
     """
 
@@ -60,10 +61,14 @@ class ImageSource:
 
     @property
     def right(self) -> Sequence[tuple[int, ...]]:
+        """The labels that are right for each image, one or several."""
         return self.label_set.right or [(label,) for label in self.labels]
 
     def relabelled(self, right: Sequence[tuple[int, ...]], labelled_by: str, name: str = UNNAMED) -> ImageSource:
-        """The same images with other labels, without those for which no class is right."""
+        """The same images with other labels, without those for which no class is right.
+
+        Raises :class:`DataError` if none is left.
+        """
         kept = [i for i, labels in enumerate(right) if labels]
         if not kept:
             raise DataError(f"{labelled_by}: gives none of the {len(right)} images in {self.root} a label")
@@ -81,6 +86,7 @@ class ImageSource:
 
     @property
     def fingerprint(self) -> str:
+        """64 hex digits; see above."""
         digest = hashlib.sha256()
         for name, labels in zip(self.names, self.right):
             digest.update(f"{name} {','.join(map(str, labels))}\n".encode("utf-8", "surrogateescape"))

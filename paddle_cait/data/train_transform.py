@@ -26,10 +26,20 @@ CROPS = ("rrc", "simple")
 class Augmentation:
     """What happens to a training image, by timm's and DeiT's names; the defaults are DeiT's recipe.
 
-    ``crop``: ``rrc``, a part of random area (``scale``) and shape (``ratio``), or ``simple``, DeiT III's. ``aa``:
-    timm's notation for RandAugment, ``three`` for DeiT III's three-augment, or ``none``. ``color_jitter`` comes after
-    three-augment or ``none``; RandAugment changes colours itself. ``train_interpolation``: a filter of Pillow, or
-    ``random`` for bilinear or bicubic.
+    Args:
+        crop: ``rrc``, a part of random area and shape, or ``simple``, DeiT III's.
+        scale: of ``rrc``: bounds of the part's area over the image's.
+        ratio: of ``rrc``: bounds of the part's width over its height.
+        hflip: probability of mirroring left to right.
+        aa: timm's notation for RandAugment, ``three`` for DeiT III's three-augment, or ``none``.
+        color_jitter: brightness, contrast and saturation change by a factor of up to 1 +- this, after three-augment or
+            ``none``; RandAugment changes colours itself.
+        train_interpolation: a filter of Pillow, or ``random`` for bilinear or bicubic.
+        reprob: probability of random erasing.
+        remode: what fills the erased: ``pixel``, noise; ``rand``, a random colour; ``const``, the mean colour.
+        recount: how many rectangles share the erased area.
+
+    :class:`ConfigError` is raised for other words and numbers when a transform is made of it.
     """
 
     crop: str = "rrc"

@@ -93,6 +93,7 @@ class EvalTransform:
     ``center``: the short side to ``int(img_size / crop_pct)``, the long side to ``int(short' * long / short)``, then a
     centred square. ``squash``: straight to ``img_size`` x ``img_size``; it needs ``crop_pct`` 1.
     ``backend="cv2"`` exists to reproduce other pipelines; its `comparable` is False, for the `reason` given.
+    Raises :class:`DataError` for other backends, and for a setting that the backend does not do.
     """
 
     def __init__(self, preprocess: Preprocess, backend: str = "pillow") -> None:
@@ -129,10 +130,14 @@ class EvalTransform:
     __repr__ = describe
 
     def __call__(self, image: Image.Image) -> np.ndarray:
+        """float32 [3, img_size, img_size]: ``(pixels / 255 - mean) / std``, RGB. Errors as of :meth:`pixels`."""
         return normalise(self.pixels(image), self.preprocess)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """uint8 [img_size, img_size, 3]: resized and cropped, before the arithmetic. May be read-only."""
+        """uint8 [img_size, img_size, 3]: resized and cropped, before the arithmetic. May be read-only.
+
+        Raises :class:`DataError` for an image so elongated that it would be resized to more than `MAX_PIXELS`.
+        """
         if image.mode != "RGB":
             with _PILLOW:
                 image = image.convert("RGB")
@@ -203,7 +208,8 @@ def center_box(size: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
 
 
 def eval_transform(model_or_preset: Any, backend: str = "pillow", **overrides: Any) -> EvalTransform:
-    """The evaluation transform of a preset name, a ``Preset``, a ``Preprocess``, or a model (at the model's own size).
+    """The evaluation transform of ``model_or_preset``: a preset name, a ``Preset``, a ``Preprocess``, or a model (at
+    the model's own size).
 
     ``overrides`` are fields of ``Preprocess``: ``img_size=384``, ``crop_pct=1.0``, ``interpolation="bilinear"``, ...
     ``backend``: see :class:`EvalTransform`. Raises :class:`DataError` for unknown fields, a model whose input is no

@@ -31,7 +31,8 @@ class SourceWeights:
 class ExportedModel:
     """Images -> logits in a session's runtime, and all that a report says of it; see :func:`load_exported`.
 
-    ``files``: name -> sha256 of what is run. ``preset``: None where the model is not known.
+    ``session`` computes; ``files``: name -> sha256 of what is run; ``preset``: None where the model is not known. The
+    other attributes are those of an :class:`Engine`. Raises :class:`PaddleCaitError` for an export without logits.
     """
 
     def __init__(self, session: Session, preset: Preset | None) -> None:
@@ -64,9 +65,11 @@ class ExportedModel:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
+        """Nothing is to be made ready."""
         yield
 
     def __call__(self, images: Any) -> np.ndarray:
+        """A batch as the session takes it (numpy or ``paddle.Tensor``) -> float32 logits [B, num_classes]."""
         array = images if isinstance(images, np.ndarray) else images.numpy()
         step = _CPU_BATCH if self.device == "cpu" else len(array)
         parts = [self.session(array[i : i + step]) for i in range(0, len(array), step)]
@@ -83,7 +86,12 @@ def load_exported(
     threads: int | None = None,
     preset_file: PathLike | None = None,
 ) -> ExportedModel:
-    """Open an exported folder to evaluate it; arguments as for :func:`paddle_cait.deploy.sessions.open_session`."""
+    """Open an exported folder to evaluate it.
+
+    ``engine``, ``artifact``, ``precision``, ``device``, ``threads``, and what is raised: as for
+    :func:`paddle_cait.deploy.sessions.open_session`; :class:`PaddleCaitError` also for a folder that is no export, or
+    one without logits. ``preset_file``: where the model is defined, if it is none of the package's.
+    """
     manifest = read_manifest(folder)
     session = open_session(folder, manifest, engine, artifact, device, threads, precision)
     preset = None

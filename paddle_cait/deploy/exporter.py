@@ -59,7 +59,9 @@ def export(
         calib_dir: photographs, ``calib_images`` of them, from which int8 takes its ranges.
         overwrite: replace an earlier export; anything else at ``out_dir`` is refused.
 
-    Raises :class:`VerificationError` if a file computes something else, :class:`PaddleCaitError` for what is missing.
+    Raises :class:`VerificationError` if a file computes something else; :class:`ConfigError` for formats and outputs
+    other than these and an ``out_dir`` that is taken, :class:`DataError` for photographs and names,
+    :class:`PaddleCaitError` for what is not installed or cannot be written.
     """
     wanted = parse_formats(formats)
     target = check_target(out_dir, overwrite)

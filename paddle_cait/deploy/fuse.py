@@ -30,6 +30,12 @@ class FusedModel(nn.Layer):
     """What :func:`fuse` returns. ``preset``, ``load_report``, ``num_classes`` and ``img_size`` are the model's own.
 
     float32 [B, 3, H, W], or uint8 [B, H, W, 3], -> the one output asked for, or a tuple of them in that order.
+
+    Args:
+        model: the one that was folded.
+        net: images -> (logits, features, attention).
+        outputs: names of what is given, in order; see :func:`fuse`.
+        uint8_input: whether images are uint8.
     """
 
     def __init__(self, model: nn.Layer, net: nn.Layer, outputs: Sequence[str], uint8_input: bool) -> None:
@@ -41,6 +47,10 @@ class FusedModel(nn.Layer):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images of :attr:`input_shape` -> what ``outputs`` names, float32.
+
+        Raises :class:`PaddleCaitError` for images of another shape.
+        """
         if paddle.in_dynamic_mode():
             self._check(x)
         logits, features, attention = self.net(x)
@@ -80,9 +90,10 @@ def fuse(
 
     Args:
         target: the runtime whose fastest form is chosen: ``paddle``, ``onnxruntime`` or ``openvino``.
-        outputs: ``logits`` [B, classes]; ``features`` [B, C], what ``forward_features`` gives; ``attention``
-            [B, heads, queries, keys], the map of the last attention layer (the class token's, or GCViT's last map);
-            ``probabilities`` [B, classes], the softmax of the logits, as Paddle's own serving tools expect.
+        outputs: ``logits`` [B, classes]; ``features`` [B, C], what ``forward_features`` gives (a DeiT with a
+            distillation head: [B, 2, C]); ``attention`` [B, heads, queries, keys], the map of the last attention layer
+            (the class token's, or GCViT's last map); ``probabilities`` [B, classes], the softmax of the logits, as
+            Paddle's own serving tools expect.
         uint8_input: take pixels, uint8 [B, H, W, 3] after resize and crop; mean and deviation are folded in.
         form: how CaiT's heads are mixed, in place of the target's own: ``matmul`` or ``chain``.
 

@@ -43,7 +43,7 @@ class Linear(nn.Layer):
 
 
 class Norm(nn.Layer):
-    """Layer norm whose scale and shift were moved into what follows."""
+    """Layer norm whose scale and shift were moved into what follows, [..., C] -> [..., C]."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Norm(nn.Layer):
 
 
 class Mlp(nn.Layer):
-    """``Mlp`` after ``norm``, times ``gamma``."""
+    """``Mlp`` after ``norm``, times ``gamma``: [..., C] -> [..., C]."""
 
     def __init__(self, mlp: nn.Layer, norm: nn.LayerNorm, gamma: np.ndarray | float) -> None:
         super().__init__()
@@ -67,7 +67,10 @@ class Mlp(nn.Layer):
 
 
 class SwiGlu(nn.Layer):
-    """``SwiGlu`` after ``norm``, times ``gamma``. Two products instead of one that would have to be split."""
+    """``SwiGlu`` after ``norm``, times ``gamma``: [..., C] -> [..., C].
+
+    Two products instead of one that would have to be split.
+    """
 
     def __init__(self, mlp: nn.Layer, norm: nn.LayerNorm, gamma: np.ndarray | float) -> None:
         super().__init__()

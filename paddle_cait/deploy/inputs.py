@@ -23,7 +23,8 @@ _WILD = frozenset("*?[")
 
 @dataclass(frozen=True)
 class Item:
-    """One image to come: ``name`` for messages and tables, and what it is read from."""
+    """One image to come: ``name`` for messages and tables, ``source`` what it is read from: the path of a file, encoded
+    bytes, a ``PIL.Image`` or a uint8 array [H, W, 3]."""
 
     name: str
     source: Source

@@ -30,8 +30,9 @@ class Check:
     """One runtime's outputs against the dygraph model's, over ``images`` images in the largest of ``batches``, and
     over the first few of them in each of the others.
 
-    ``max_difference`` is over all outputs; ``top1_equal`` counts images whose best class is the same. ``labelled`` and
-    the two accuracies (counts of right images) are there where the images had labels.
+    ``engine``: the runtime; ``precision``: of the weights it opened. ``max_difference`` is over all outputs, relative
+    to ``max(1, |value|)``; ``top1_equal`` counts images whose best class is the same. Where the images had labels,
+    ``top1_correct`` and ``top1_correct_dygraph`` count those that the runtime and the model have right; else None.
     """
 
     engine: str
@@ -46,7 +47,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of one format. ``files`` maps names in the folder to sha256; the first is the one a runtime opens."""
+    """The files of one ``format`` (one of ``paddle``, ``onnx``, ``openvino``), whose weights have one ``precision``
+    (``fp32``, ``fp16``, ``int8``).
+
+    ``files`` maps names in the folder to sha256; the first is the one a runtime opens. ``num_bytes``: of all of them.
+    ``checks``: how they were verified; empty where the runtime was not installed.
+    """
 
     format: str
     precision: str
@@ -73,6 +79,11 @@ class Manifest:
     uint8, [B, H, W, 3] pixels after resize and crop, whose mean and deviation are folded into the model. ``outputs``
     names them in order; the first is ``logits`` or ``probabilities`` (``features`` where the model has no classes).
     ``labels`` is the file of class names, one a line. ``weights``: the checkpoint's ``file``, ``sha256`` and ``notes``.
+
+    ``model`` and ``family`` are the preset's full name and family; ``num_classes`` is 0 for features; ``img_size``:
+    (height, width) in pixels. ``preprocess`` is None for inputs that are no square. ``artifacts``: what there is, an
+    entry a format. ``versions``: of the packages that wrote it. ``settings``: all else that files or their checks
+    depend on (``opset``, ``verified_with``, ``calibrated_with``, ``onednn``, and ``not_verified``: format -> why).
     """
 
     model: str

@@ -80,7 +80,10 @@ def normalised(pixels: Pixels | None) -> nn.Layer:
 
 
 class GroupNorm(nn.Layer):
-    """``nn.GroupNorm`` as a layer norm over each group: paddle2onnx 2.1 writes a random epsilon for the original."""
+    """``nn.GroupNorm`` as a layer norm over each group, [B, C, h, w] -> the same.
+
+    paddle2onnx 2.1 writes a random epsilon for the original.
+    """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()

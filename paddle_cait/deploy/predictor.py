@@ -32,9 +32,11 @@ _AHEAD = 2  # batches that are decoded while one is computed
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best classes of one image, best first. ``names`` are the labels themselves where no names are known.
+    """The best classes of one image, best first.
 
-    ``error``: why the image could not be read; the rest is empty then.
+    ``path``: the file, or ``image in memory``. ``labels``: classes from 0; ``names``: what they are called, the labels
+    themselves where no names are known; ``probabilities``: 0 to 1, they sum to 1 over all classes of the model.
+    ``error``: why the image could not be read; the three are empty then.
     """
 
     path: str
@@ -47,7 +49,14 @@ class Prediction:
 class Predictor:
     """``predictor("cat.jpg", topk=5)`` -> :class:`Prediction`; a list, folder, pattern or array of images -> a list.
 
-    See :func:`paddle_cait.deploy.inputs.find_images` for what is taken. ``session`` says what computes.
+    See :func:`paddle_cait.deploy.inputs.find_images` for what is taken.
+
+    Args:
+        session: what computes.
+        transform: a decoded image -> what the session takes.
+        names: of the classes, in the order of the labels.
+        batch_size: images a step, 1 or more (:class:`ConfigError`). Speed depends on it, results do not.
+        exif: turn photographs as their EXIF orientation says. Where it does not, ``turned`` lists their names.
     """
 
     def __init__(
@@ -70,21 +79,29 @@ class Predictor:
         return self.session.manifest.num_classes
 
     def __call__(self, images: Any, topk: int = 5, on_error: str = "stop") -> Prediction | list[Prediction]:
-        """``on_error``: ``stop`` raises :class:`DataError` at an image that cannot be read, ``skip`` says it in place
-        of its classes."""
+        """The ``topk`` best classes of each image, or all where there are fewer.
+
+        ``on_error``: ``stop`` raises :class:`DataError` at an image that cannot be read, ``skip`` says it in place of
+        its classes. Raises :class:`ConfigError` for other words and a ``topk`` below 1, :class:`PaddleCaitError` for a
+        model without classes.
+        """
         items, single = find_images(images)
         found = list(self.stream(items, topk, on_error))
         return found[0] if single else found
 
     def features(self, images: Any) -> np.ndarray:
-        """float32 [n, C] of n images, by a model without classes, or one exported with ``features``."""
+        """float32 [n, C] of n images, by a model without classes, or one exported with ``features``.
+
+        Raises :class:`DataError` for an image that cannot be read or no image, :class:`PaddleCaitError` for a model
+        that gives no features.
+        """
         items, _ = find_images(images)
         if not items:
             raise DataError("no images were given")
         return np.stack([self.feature(found) for _, found in self.compute(items)])
 
     def stream(self, items: Sequence[Item], topk: int = 5, on_error: str = "stop") -> Iterator[Prediction]:
-        """One prediction after the other, in order."""
+        """One prediction after the other, in order; arguments and errors as of a call."""
         if topk < 1:
             raise ConfigError(f"topk is {topk}, expected 1 or more")
         if not self.session.manifest.classifies:

@@ -37,6 +37,7 @@ class Session:
 
     ``engine`` is ``paddle``, ``onnxruntime``, ``openvino``. ``precision`` is ``fp32``, ``bf16`` (arithmetic), ``fp16``
     (weights; a CPU multiplies them in float32), ``int8``. ``settings`` names all else that a result depends on.
+    ``manifest``: of the folder, ``artifact``: the files that are run, ``run``: the runtime's own call on them.
     """
 
     def __init__(self, manifest: Manifest, artifact: Artifact, run: Run, settings: dict[str, Any]) -> None:
@@ -48,7 +49,10 @@ class Session:
         self._run = run
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """Raises :class:`PaddleCaitError` for images of another type or shape than the model was exported for."""
+        """float32 [B, 3, H, W], or where ``manifest.input_dtype`` says so uint8 [B, H, W, 3] -> the outputs.
+
+        Raises :class:`PaddleCaitError` for images of another type or shape than the model was exported for.
+        """
         height, width = self.manifest.img_size
         uint8 = self.manifest.input_dtype == "uint8"
         shape = (height, width, 3) if uint8 else (3, height, width)
@@ -88,6 +92,8 @@ def open_session(
     """Open an exported folder.
 
     Args:
+        folder: what ``paddle-cait export`` wrote.
+        manifest: what its ``EXPORT.json`` says (``deploy.manifest.read_manifest``).
         engine: ``openvino``, ``onnxruntime`` or ``paddle``; None takes the fastest that is installed and opens what the
             folder holds.
         artifact: ``onnx``, ``openvino:int8``, ...: which files; None takes what the engine likes best.
@@ -95,8 +101,8 @@ def open_session(
         threads: of the CPU; None: OMP_NUM_THREADS, or all cores.
         precision: None: the artifact's, which is fp32 unless another one was asked for.
 
-    Raises :class:`PaddleCaitError` for what the folder does not hold, is not installed, or a runtime does not do, and
-    for files that are not those that were exported.
+    Raises :class:`ConfigError` for words other than these and for what a runtime does not do, :class:`PaddleCaitError`
+    for what the folder does not hold or is not installed, and for files that are not those that were exported.
     """
     for name, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in (None, *known):

@@ -21,7 +21,7 @@ def check_target(out_dir: PathLike, overwrite: bool) -> Path:
     if not (target / MANIFEST).is_file():
         raise ConfigError(f"{out_dir}: exists and is not an export (no {MANIFEST}), which is never overwritten")
     if not overwrite:
-        raise ConfigError(f"{out_dir}: holds an export already; give --overwrite (overwrite=True) to replace it, or another folder")
+        raise ConfigError(f"{out_dir}: holds an export already; give --overwrite (overwrite=True), or another folder")
     return target
 
 

@@ -28,6 +28,7 @@ def diagnose(
     """One line about the likely fault, or None while accuracy is above chance (or too few images are in).
 
     Args:
+        rows: what was predicted; below 200 images nothing is said.
         num_classes: how many classes the best one was sought among.
         id_to_label: label of each ILSVRC2012_ID (1..1000), to recognise the devkit's own class order.
         labels_per_image: how many classes are right for an image, on average.

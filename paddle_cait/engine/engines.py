@@ -20,31 +20,43 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What evaluation needs of a model. :class:`paddle_cait.deploy.exported.ExportedModel` is another one.
-
-    ``label``: the preset's full name, or what the model is called. ``load_report``: ``path``, ``sha256``, ``notes`` of
-    the weights, None without any. ``engine``, ``precision``, ``device`` and ``settings`` say how logits are computed,
-    ``files`` are what is run, if that is not the weights: name -> sha256.
-    """
+    """What evaluation needs of a model: :class:`LayerEngine` and :class:`paddle_cait.deploy.exported.ExportedModel`."""
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """The preset's full name, or what the model is called."""
+
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """Length of a row of logits."""
+
     @property
-    def preset(self) -> Preset | None: ...
+    def preset(self) -> Preset | None:
+        """None where the model is not known."""
+
     @property
-    def load_report(self) -> Any: ...
+    def load_report(self) -> Any:
+        """Has ``path``, ``sha256`` and ``notes`` of the weights; None without any."""
+
     @property
-    def engine(self) -> str: ...
+    def engine(self) -> str:
+        """What computes the logits: ``dygraph``, ``static``, ``openvino``, ..."""
+
     @property
-    def precision(self) -> str: ...
+    def precision(self) -> str:
+        """``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """``cpu``, ``gpu:0``."""
+
     @property
-    def settings(self) -> Mapping[str, Any]: ...
+    def settings(self) -> Mapping[str, Any]:
+        """All else that logits depend on, for reports."""
+
     @property
-    def files(self) -> Mapping[str, str]: ...
+    def files(self) -> Mapping[str, str]:
+        """What is run, if that is not the weights: name -> sha256."""
 
     def adapt(self, transform: EvalTransform) -> EvalTransform:
         """The transform in the form that this model takes images."""
@@ -60,7 +72,11 @@ class Engine(Protocol):
 
 
 class LayerEngine:
-    """A Paddle layer in evaluation mode: ``dygraph``, or ``static``, traced into one graph by ``paddle.jit``."""
+    """A Paddle layer in evaluation mode: ``dygraph``, or ``static``, traced into one graph by ``paddle.jit``.
+
+    ``layer``: a model of :func:`paddle_cait.create_model` or :func:`paddle_cait.fuse`; anything with ``num_classes``
+    that maps float32 [B, 3, H, W] to logits. The attributes are those of an :class:`Engine`.
+    """
 
     precision = "fp32"
     files: Mapping[str, str] = {}
@@ -76,21 +92,25 @@ class LayerEngine:
 
     @property
     def label(self) -> str:
+        """The preset's full name, or the layer's class."""
         return self.preset.full_name if self.preset else type(self.layer).__name__
 
     @property
     def device(self) -> str:
+        """Paddle's current one."""
         import paddle
 
         return str(paddle.device.get_device())
 
     @property
     def settings(self) -> dict[str, Any]:
+        """Paddle's ``version`` and ``threads``, the number that OMP_NUM_THREADS gives."""
         version = installed("paddlepaddle") or installed("paddlepaddle-gpu")
         threads = os.environ.get("OMP_NUM_THREADS", "1")  # Paddle's own default is one
         return {"version": f"of Paddle {version}", "threads": int(threads) if threads.isdigit() else threads}
 
     def adapt(self, transform: EvalTransform) -> EvalTransform:
+        """The transform itself; without its arithmetic for a model that was fused with ``uint8_input``."""
         uint8 = getattr(self.layer, "uint8_input", False)
         return PixelTransform(transform.preprocess, transform.backend) if uint8 else transform
 
@@ -109,6 +129,7 @@ class LayerEngine:
                 self.layer.train()
 
     def __call__(self, images: Any) -> np.ndarray:
+        """A batch of a loader (``paddle.Tensor`` or numpy) -> float32 logits [B, num_classes]."""
         import paddle
 
         tensor = images if isinstance(images, paddle.Tensor) else paddle.to_tensor(images)

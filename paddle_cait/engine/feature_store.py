@@ -36,8 +36,9 @@ TO_DO = -1
 class Features:
     """Features of n images: ``features[a:b]`` reads float32 [b - a, F] from the disk.
 
-    ``labels``, ``indices`` (places in the list): int64 [n]. ``skipped``: the images of the list that are absent.
-    ``computed`` of the n were not there before; that took ``seconds``.
+    ``folder`` holds them; ``width`` is F. ``labels``, ``indices`` (places in the list), ``rows`` (rows of the file):
+    int64 [n]. ``skipped``: (index, message) of each image of the list that is absent. ``computed`` images were not
+    there before; that took ``seconds``.
     """
 
     folder: Path

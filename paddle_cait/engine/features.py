@@ -43,6 +43,8 @@ def extract_features(
     Args:
         model: built with ``num_classes=0``, so that it gives features [B, ``model.num_features``].
         dataset: as for :func:`paddle_cait.engine.evaluate.evaluate`, as are ``limit`` and ``on_error``.
+        batch_size: images a step and process; memory and speed depend on it.
+        workers: processes that decode images; 0 decodes in this one.
         resume: continue what an interrupted run began; without it an unfinished one is discarded.
         what: the progress bar's name.
 

@@ -79,8 +79,13 @@ def predict(
 class KnnResult:
     """Predictions with every k for the same ``n`` images, and everything they depend on.
 
-    ``rows``: each k's :class:`Rows`. ``train``, ``dataset``: the images that voted and those that were asked.
-    ``skipped``: of the latter. ``features``: the folders in which the features of both stay.
+    ``rows``: each k's :class:`Rows`. ``temperature``: T of the votes. ``train``, ``dataset``: the images that voted and
+    those that were asked. ``skipped``: of the latter. ``features``: the folders in which the features of both stay;
+    ``width``: numbers a feature. ``device``, ``processes``: that computed them in ``feature_seconds``; neighbours took
+    ``search_seconds``.
+
+    As in an :class:`EvalResult`: ``model``, ``names``, ``preprocess``, ``backend``, ``weights_sha256``,
+    ``weights_file``, ``weights_notes``, ``label_set``, ``n_not_counted``, ``versions``, ``notes``.
     """
 
     model: str
@@ -144,8 +149,13 @@ def evaluate_knn(
         model: built with ``num_classes=0``.
         train, val: data sets as for :func:`paddle_cait.engine.evaluate.evaluate`, with one transform and one labelling.
         folder: features are kept here, 4 bytes x width an image, so that another k or a second run is quick.
+        nb_knn: every k to classify with, each at least 1 and at most the number of train images.
+        temperature: T, above 0; DINO's 0.07.
         limit: only so many images of ``val``, spread evenly; all of ``train`` always votes.
         options: of :func:`paddle_cait.engine.features.extract_features`: batch_size, workers, on_error, resume.
+
+    Raises :class:`DataError` for an unreadable image and for sets that are the same or differently prepared,
+    :class:`PaddleCaitError` for other numbers than these and for what ``extract_features`` refuses.
     """
     ks = sorted(set(nb_knn))
     if not ks or ks[0] < 1 or not temperature > 0:

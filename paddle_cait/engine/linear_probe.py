@@ -33,7 +33,10 @@ from paddle_cait.errors import PaddleCaitError, WeightsError
 
 @dataclass(frozen=True)
 class LinearForm:
-    """Which features a linear classifier sees: class tokens of the last ``blocks`` blocks, perhaps the mean patch."""
+    """Which features a linear classifier sees: class tokens of the last ``blocks`` blocks, oldest first.
+
+    ``average``: then the mean patch of the last block; ``interleaved``: with it channel by channel.
+    """
 
     blocks: int
     average: bool = False
@@ -41,6 +44,7 @@ class LinearForm:
 
     @classmethod
     def parse(cls, name: str) -> LinearForm:
+        """``cls4``, ``cls1_avg``, ``cls1_avg_interleaved``, ...; :class:`PaddleCaitError` for another name."""
         match = re.fullmatch(r"cls([1-9]\d?)(_avg)?|cls1_avg_interleaved", name)
         if match is None:
             raise PaddleCaitError(
@@ -118,6 +122,14 @@ class LinearProbe(nn.Layer):
 
     Evaluate it like any model. ``preset``, ``img_size`` are the backbone's; ``form`` says which features are used,
     by default the official one of that width (:func:`choose_form`).
+
+    Args:
+        backbone: of the ViT line, built with ``num_classes=0``.
+        linear: what ``weights.linear_head.read_linear_head`` gives.
+        form: a :class:`LinearForm` or its name.
+
+    Raises :class:`PaddleCaitError` for another backbone or name, :class:`WeightsError` for a classifier whose width
+    does not fit.
     """
 
     def __init__(self, backbone: nn.Layer, linear: LinearHead, form: LinearForm | str | None = None) -> None:
@@ -145,6 +157,7 @@ class LinearProbe(nn.Layer):
         self.load_report = _report(getattr(backbone, "load_report", None), linear, self.form)
 
     def forward(self, x: Tensor) -> Tensor:
+        """float32 [B, 3, H, W], normalised -> float32 logits [B, num_classes]."""
         tokens = self.backbone.get_intermediate_layers(x, self.form.blocks)
         return self.linear(self.form.features(tokens, self.backbone.num_prefix_tokens))
 

@@ -14,8 +14,9 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Rows:
-    """Predictions of n images. ``index`` is the image's place in the list; ``top`` [n, 5] are classes, best first, -1
-    where fewer than five are asked; ``probability`` is the best class's; ``loss`` is the cross-entropy in nats.
+    """Predictions of n images, an entry each. ``index`` is the image's place in the list; ``top`` [n, 5] are classes,
+    best first, -1 where fewer than five are asked; ``probability`` is the best class's, among those asked; ``loss`` is
+    the cross-entropy in nats. ``index``, ``label`` and ``top`` are int64, the others float64.
 
     ``label``: the right class; where several are right, the one that the model places best. So the best class is right
     if and only if it is the label, and one of the best five is right if and only if the label is among them.
@@ -32,14 +33,17 @@ class Rows:
 
     @property
     def top1_correct(self) -> int:
+        """How many images have the label as their best class."""
         return int((self.top[:, 0] == self.label).sum())
 
     @property
     def top5_correct(self) -> int:
+        """How many images have the label among their best five classes."""
         return int((self.top == self.label[:, None]).any(axis=1).sum())
 
     @classmethod
     def empty(cls) -> Rows:
+        """Of no image."""
         whole, real = np.zeros(0, np.int64), np.zeros(0, np.float64)
         return cls(whole, whole, np.zeros((0, TOP), np.int64), real, real)
 

@@ -18,16 +18,28 @@ from paddle_cait.versions import versions
 class EvalResult:
     """Counts over ``n`` images and everything they depend on. Percentages are divided once, from the integers.
 
-    ``loss``: mean cross-entropy of the first right label, in nats. ``seconds``: that this run took, decoding included;
-    ``images_per_second``: of the images that it computed. ``rows``, ``names``: of each image, what was predicted and
-    its path. ``preprocess``, ``backend``: how images were prepared. ``weights_sha256``, ``weights_file``,
-    ``weights_notes``: which checkpoint, and what was left out of it. ``dataset``: the reader, the root, the
-    fingerprint. ``skipped``: images that could not be read.
-
-    ``label_set``: the published set of labels, such as ``ILSVRC2012``, ``ImageNet-ReaL`` or ``ImageNet-A``, or
-    ``unnamed``. ``n_not_counted``: images left out because the set says of no class that it is right for them.
-    ``engine``: what computed the logits (``dygraph``, ``openvino``, ...), in ``precision``; ``runtime``: its version,
-    its settings, and the ``files`` it ran, if these are not the weights: name -> sha256.
+    Attributes:
+        model: the preset's full name, or the class's.
+        n: images that were counted.
+        top1_correct, top5_correct: how many of them have their label as the best, among the best five classes.
+        loss: mean cross-entropy in nats; where several labels are right, their probabilities add up.
+        rows: what was predicted, an entry an image.
+        names: paths of all images of the data set, to be looked up by ``rows.index``; None where it has none.
+        preprocess, backend: how images were prepared; None where the data set does not say.
+        weights_file, weights_sha256: the checkpoint; empty without one.
+        weights_notes: why it may not be the one whose numbers were published.
+        dataset: how many images it has, how many were asked for; of a path also the reader, the root, the fingerprint.
+        skipped: (index, message) of each image that could not be read.
+        device, processes, batch_size: what computed, how many together, images a step of each.
+        seconds: that this run took, decoding included.
+        images_per_second: of the images that this run computed, in all processes together.
+        label_set: the published set of labels, such as ``ILSVRC2012``, ``ImageNet-ReaL`` or ``ImageNet-A``, or
+            ``unnamed``.
+        n_not_counted: images left out because the set says of no class that it is right for them.
+        engine, precision: what computed the logits (``dygraph``, ``openvino``, ...), and in what.
+        runtime: its version, its settings, and the ``files`` it ran, if these are not the weights: name -> sha256.
+        versions: of Python and the packages that touch numbers.
+        notes: what was noticed, such as an accuracy near chance and what it looks like.
     """
 
     model: str

@@ -24,7 +24,10 @@ IMAGENET_TRAIN, IMAGENET_VAL = 1_281_167, 50_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """``status`` is PASS, FAIL or NOT COMPARABLE; ``reason`` says why in one line; ``difference`` is in points."""
+    """``status`` is PASS, FAIL or NOT COMPARABLE; ``reason`` says why in one line.
+
+    ``difference``: measured less published top-1, in points; None where they do not compare.
+    """
 
     status: str
     reason: str
@@ -37,9 +40,12 @@ class Verdict:
 def judge(
     result: EvalResult, published: Published | None, others: Mapping[str, Published | None] | None = None
 ) -> Verdict:
-    """PASS when all ``published.n`` images were evaluated under the number's own labels and preprocessing and top-1 is
+    """Does ``result`` agree with ``published``?
+
+    PASS when all ``published.n`` images were evaluated under the number's own labels and preprocessing and top-1 is
     within its tolerance; FAIL when it lies outside, on either side; NOT COMPARABLE when the numbers are of different
-    things. ``others`` are the numbers of weights that the file might be instead, by name: one that agrees is named.
+    things, or none was published (None). ``others`` are the numbers of weights that the file might be instead, by name:
+    one that agrees is named.
     """
     if published is None:
         return Verdict(NOT_COMPARABLE, "no accuracy was published for these weights")
@@ -100,8 +106,8 @@ def _differences(ours: Preprocess, theirs: Preprocess) -> list[str]:
 
 
 def judge_knn(result: KnnResult, published: Published | None) -> Verdict:
-    """As :func:`paddle_cait.engine.verdict.judge`, for a number whose k is not known: PASS when top-1 agrees at the
-    recommended k = 20 or at the best k, otherwise the verdict of the best k."""
+    """As :func:`paddle_cait.engine.verdict.judge`, for a ``published`` number whose k is not known: PASS when the top-1
+    of ``result`` agrees at the recommended k = 20 or at the best k, otherwise the verdict of the best k."""
     tried = [k for k in dict.fromkeys((RECOMMENDED_K, result.best_k)) if k in result.rows]
     verdicts = {k: judge(_measured(result, k), published) for k in tried}
     k = next((k for k in tried if verdicts[k].status == PASS), result.best_k)

@@ -74,7 +74,10 @@ def capture_attention(model: nn.Layer, layers: Layers = None, *, graph: bool = F
 def watch_attention(
     model: nn.Layer, see: Callable[[str, TokenLayout, Tensor], None], layers: Layers = None
 ) -> Iterator[None]:
-    """Hand each map to ``see(name, layout, maps)`` as soon as it is computed, and keep none."""
+    """Hand each map to ``see(name, layout, maps)`` as soon as it is computed, and keep none.
+
+    ``model``, ``layers`` and what is raised: as of :func:`capture_attention`; maps are cut from the graph.
+    """
     found = attention_layers(model)
     with _watched(found, choose(list(found), layers), lambda name, values: see(name, found[name][1], values.detach())):
         yield

@@ -23,6 +23,7 @@ def class_attention(maps: AttentionMaps, layer: str | int = -1, token: int | Non
     They are the model's own numbers: a row sums to 1 together with the tokens before the patches, which are left out.
 
     Args:
+        maps: of :func:`capture_attention`, after a forward.
         layer: name or place among the captured layers. CaiT has a class token in ``blocks_token_only`` alone.
         token: 0 the class token, 1 a distilled DeiT's distillation token; None is the mean of those there are.
 
@@ -39,8 +40,8 @@ def class_attention(maps: AttentionMaps, layer: str | int = -1, token: int | Non
 def patch_attention(maps: AttentionMaps, patch: Pair, layer: str | int = -1) -> np.ndarray:
     """The weights with which one patch reads the others: float64 [B, heads, grid h, grid w].
 
-    ``patch``: its (row, column) on the grid. Raises :class:`PaddleCaitError` for a place beyond it, for a layer in
-    which patches do not ask, and for GCViT.
+    ``maps``, ``layer``: as of :func:`class_attention`. ``patch``: its (row, column) on the grid. Raises
+    :class:`PaddleCaitError` for a place beyond it, for a layer in which patches do not ask, and for GCViT.
     """
     refuse_windows(maps, "attention of a patch", "a patch sees its window alone; see window_attention")
     name, values, layout = one_layer(maps, layer)
@@ -57,6 +58,7 @@ def saliency(maps: AttentionMaps, layer: str | int | None = None, token: int | N
     """The heads' mean, stretched to 0..1 in each image: float64 [B, grid h, grid w].
 
     ``layer``: None is the first class-attention layer of a CaiT, as in its paper, and the last captured layer else.
+    ``maps``, ``token`` and what is raised: as of :func:`class_attention`.
     """
     if layer is None:
         layer = next((name for name in maps if maps.layouts[name].kind == "class"), -1)

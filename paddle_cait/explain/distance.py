@@ -31,7 +31,8 @@ from paddle_cait.layers.token_layout import TokenLayout
 def mean_attention_distance(maps: AttentionMaps) -> np.ndarray:
     """Of each image, layer and head: float64 [B, layers, heads], in pixels; the layers are :func:`distance_layers`.
 
-    Raises :class:`PaddleCaitError` for GCViT, and for a layer where not all patches ask.
+    ``maps``: of :func:`capture_attention`, after a forward. Raises :class:`PaddleCaitError` for GCViT, and for a layer
+    where not all patches ask.
     """
     found = []
     for name in distance_layers(maps):
@@ -44,7 +45,10 @@ def mean_attention_distance(maps: AttentionMaps) -> np.ndarray:
 
 
 def distance_layers(maps: AttentionMaps, among: Iterable[str] | None = None) -> list[str]:
-    """The layers, of those that are captured or named, in which patches ask patches. CaiT's class layers are not."""
+    """The layers in which patches ask patches, of ``among`` (names) or of all in ``maps``: no class layer of CaiT.
+
+    Raises :class:`PaddleCaitError` if there is none, and for GCViT.
+    """
     refuse_windows(
         maps,
         "mean attention distance",

@@ -39,13 +39,17 @@ def filter_components(model: nn.Layer, n: int = 28) -> np.ndarray:
     """The first ``n`` principal components of the filters, float64 [n, p, p, 3], each of length 1.
 
     The C filters are the samples, their mean is taken away. Each component's largest entry by size is positive: the
-    sign of a component means nothing, and so it is always the same.
+    sign of a component means nothing, and so it is always the same. Raises :class:`PaddleCaitError` for an ``n`` beyond
+    their number, and for a ``model`` that :func:`patch_filters` refuses.
     """
     return _principal(model, n)[0]
 
 
 def component_shares(model: nn.Layer, n: int = 28) -> np.ndarray:
-    """The share of the filters' variance that each of the first ``n`` components explains, float64 [n]."""
+    """The share of the filters' variance that each of the first ``n`` components explains, float64 [n], 0 to 1.
+
+    ``model`` and what is raised: as of :func:`filter_components`.
+    """
     return _principal(model, n)[1]
 
 

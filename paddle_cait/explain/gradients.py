@@ -50,9 +50,9 @@ def gradient_attention(model: nn.Layer, images: Tensor, target: Target = None, t
 def grad_cam(model: nn.Layer, images: Tensor, target: Target = None, level: int = -1) -> np.ndarray:
     """Where a GCViT's level holds what speaks for a class: float64 [B, h, w] over the level's map, not below 0.
 
-    ``level``: 0 to 3, or from the end; the map is the level's own, before the final norm. Other arguments as in
-    :func:`gradient_attention`. Raises :class:`PaddleCaitError` for other families, whose patches have no gradient in
-    the last block.
+    ``level``: 0 to 3, or from the end; the map is the level's own, before the final norm. ``model``, ``images`` and
+    ``target``: as of :func:`gradient_attention`. Raises :class:`PaddleCaitError` for other families, whose patches have
+    no gradient in the last block, and for a level or a class that does not exist.
     """
     _check(model)
     if not hasattr(model, "levels"):

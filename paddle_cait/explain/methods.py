@@ -33,12 +33,16 @@ T = TypeVar("T")
 class Options:
     """What may be asked of a method; each uses what concerns it, see the functions of :mod:`paddle_cait.explain`.
 
-    ``layers``: see :func:`capture_attention`; None is the method's own (the last one; both class layers of a CaiT).
-    ``token``, ``head_fusion``, ``discard_ratio``, ``level``, ``metric``: as the functions have them. ``query``: (row,
-    column) of the patch that looks, or of the place in a window. ``class_names``: in the order of the labels.
-    ``heads``: None is each head beside the other, () their mean, or some by number. ``targets``: classes to explain,
-    None is the predicted one. ``threshold``: show only the patches that hold this share of the attention. ``clip``: a
-    percentile of each map where its colours end, for maps that a few extreme patches outshine.
+    Args:
+        layers: see :func:`capture_attention`; None is the method's own (the last one; both class layers of a CaiT).
+        heads: None is each head beside the other, () their mean, or some by number.
+        token, head_fusion, discard_ratio, level, metric: as the functions have them.
+        query: (row, column) of the patch that looks, None the one in the middle; or of the place in a window, None all.
+        threshold: show only the patches that hold this share of a map's sum; above 0, at most 1.
+        clip: a percentile of each map (above 0, at most 100) where its colours end, for maps that a few extreme patches
+            outshine.
+        targets: classes to explain; None is the predicted one.
+        class_names: in the order of the labels.
     """
 
     layers: Layers = None
@@ -156,13 +160,18 @@ _OF_WEIGHTS: dict[str, Callable[[nn.Layer, Options], Picture]] = {
 def explain_images(method: str, model: nn.Layer, images: Tensor, options: Options | None = None) -> list[Picture]:
     """One picture for each of ``images``, float32 [B, 3, H, W] prepared as in evaluation.
 
-    ``method``: one of :data:`paddle_cait.explain.catalogue.METHODS`.
+    ``method``: one of :data:`paddle_cait.explain.catalogue.METHODS` that is not of weights. ``model``: of
+    :func:`create_model`, in evaluation mode. ``options``: None is :class:`Options` as they are. Raises
+    :class:`PaddleCaitError` for another method, and for what the model or the options do not allow.
     """
     return _named(_OF_IMAGES, method)(model, images, options or Options())
 
 
 def explain_weights(method: str, model: nn.Layer, options: Options | None = None) -> Picture:
-    """One picture of the model's weights; ``method``: filters, components or positions."""
+    """One picture of the model's weights; ``method``: filters, components or positions. ``options``: of ``positions``.
+
+    Raises :class:`PaddleCaitError` for another method, and for a model without such weights.
+    """
     return _named(_OF_WEIGHTS, method)(model, options or Options())
 
 

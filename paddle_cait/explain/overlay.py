@@ -51,6 +51,8 @@ def overlay(
         limits: the values of the first and the last colour; None is the smallest and the largest finite value. A map
             that is constant, up to the rounding of float32, takes the first colour.
         interpolation: ``bilinear``, ``bicubic`` (may go beyond the values), or ``nearest``, which shows the patches.
+
+    Raises :class:`PaddleCaitError` for other shapes and words than these, and where matplotlib is not installed.
     """
     photo, values = checked_photo(photo), checked_map(values)
     if interpolation not in INTERPOLATIONS:

@@ -25,8 +25,8 @@ class Picture(ABC):
 
     @abstractmethod
     def figure(self, photo: np.ndarray | None, caption: str, **style: Any) -> Figure:
-        """Drawn, with ``caption`` below. ``photo``: uint8 [H, W, 3], for what lies over one; ``style``: as the function
-        has it that draws this kind (``paddle_cait.explain.render``)."""
+        """Drawn, with ``caption`` below. ``photo``: uint8 [H, W, 3], for what lies over one, :class:`PaddleCaitError`
+        without it; ``style``: as the function has it that draws this kind (``paddle_cait.explain.render``)."""
 
 
 @dataclass(frozen=True)

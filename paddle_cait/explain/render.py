@@ -55,10 +55,13 @@ _drawing = threading.Lock()  # fonttype and hashsalt can only be said globally, 
 
 @dataclass(frozen=True)
 class Panel:
-    """One cell of :func:`heat_figure`."""
+    """One cell of :func:`heat_figure`: a ``title``, and ``values`` [gh, gw] over the whole photograph.
+
+    Where values are not finite there is nothing to show, and the photograph stays bare.
+    """
 
     title: str
-    values: np.ndarray  # [gh, gw]; not finite: nothing to show, the photograph stays bare
+    values: np.ndarray
 
 
 def heat_figure(
@@ -79,10 +82,15 @@ def heat_figure(
         photo: uint8 [H, W, 3], any size and shape.
         rows: of panels; rows may differ in length. Titles may be empty. Where all titles of several rows are
             "ROW COLUMN" (``blocks.11.attn head 3``), each ROW is written once, beside its row, each COLUMN once, above.
+        caption: a sentence or more, set below all, and the file's title.
         label: what the colours mean, below the colour bar.
         scale: ``panel``, each from its own smallest to its own largest value (written below it where there is room), or
             ``figure``, one range for all, with its numbers at the colour bar.
         cmap, alpha, interpolation: see :func:`paddle_cait.explain.overlay.overlay`.
+        show_photo: begin with the bare photograph.
+
+    Returns a ``matplotlib.figure.Figure``. Raises :class:`PaddleCaitError` for other shapes and words than these, and
+    where matplotlib is not installed.
     """
     photo = checked_photo(photo)
     if scale not in ("panel", "figure"):
@@ -123,10 +131,11 @@ def heat_figure(
 
 
 def save_figure(figure: Any, path: PathLike, dpi: float = 200) -> None:
-    """Write a figure as .png, .pdf or .svg, whole or not at all.
+    """Write a figure as .png, .pdf or .svg, as ``path`` ends, whole or not at all.
 
     The file's title is the caption, its creator this package and its version; it holds no date, so that the same
-    figure gives the same bytes. Fonts are embedded in a PDF as TrueType. ``dpi``: of a .png and of pictures within.
+    figure gives the same bytes. Fonts are embedded in a PDF as TrueType. ``dpi``: of a .png and of pictures within,
+    20 to 1200. Raises :class:`PaddleCaitError` for another suffix or ``dpi``.
     """
     import matplotlib
 

@@ -19,6 +19,7 @@ def window_attention(maps: AttentionMaps, layer: str | int = -1, query: Pair | N
     """How much each place of the map is read within its window: float64 [B, heads, grid h, grid w].
 
     Args:
+        maps: of :func:`capture_attention`, after a forward.
         layer: name or place among the captured layers.
         query: (row, column) within a window: what the query at this place reads, in each window; in a layer with a
             global query it is the same question everywhere. None is the mean over a window's queries, without padding.

@@ -16,14 +16,14 @@ from paddle import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``; see :func:`linear`."""
+    """``nn.Linear``, [..., in] -> [..., out]; see :func:`linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
 
 class Conv2D(nn.Conv2D):
-    """``nn.Conv2D``. A bias on [8, 64, 112, 112] takes 2 ms where it took 21."""
+    """``nn.Conv2D``, [B, in, h, w] -> [B, out, h', w']. A bias on [8, 64, 112, 112] takes 2 ms where it took 21."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None or not _on_cpu(x):

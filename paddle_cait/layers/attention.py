@@ -6,7 +6,15 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from paddle_cait.errors import PaddleCaitError
 from paddle_cait.layers import init
+
+
+def scale_of(dim: int, num_heads: int) -> float:
+    """1 / sqrt(D), for heads of width D = dim / num_heads."""
+    if num_heads < 1 or dim % num_heads:
+        raise PaddleCaitError(f"embed_dim {dim} is no multiple of num_heads {num_heads}")
+    return (dim // num_heads) ** -0.5
 
 
 class Attention(nn.Layer):
@@ -15,7 +23,7 @@ class Attention(nn.Layer):
     def __init__(self, dim: int, num_heads: int, attn_drop: float = 0.0, drop: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
+        self.scale = scale_of(dim, num_heads)
         self.qkv = init.linear(dim, 3 * dim)
         self.proj = init.linear(dim, dim)
         self.attn_drop = nn.Dropout(attn_drop)

@@ -92,20 +92,23 @@ def _resampled(table: np.ndarray, rule: str, source: Grid, target: Grid) -> np.n
 
 @dataclass(frozen=True)
 class PositionTable:
-    """How a model's table [1, prefix + h*w, C] follows its image size. The ``prefix`` entries have no place."""
+    """How a model's table [1, prefix + h*w, C] follows its image size. The ``prefix`` entries have no place.
+
+    ``rule``: a name of :data:`RULES`. ``grid``: the model's own, (h, w) in patches.
+    """
 
     rule: str
     prefix: int
     grid: Grid
 
     def source(self, shape: tuple[int, ...]) -> Grid | None:
-        """The grid of a file's table of this shape; the authors' are square."""
+        """The grid of a file's table of this shape; the authors' are square. None: it is no table of a square."""
         count = shape[1] - self.prefix if len(shape) == 3 else 0
         side = math.isqrt(max(count, 0))
         return (side, side) if side and side * side == count else None
 
     def resample(self, table: np.ndarray, source: Grid) -> np.ndarray:
-        """A table over the grid ``source`` -> float32 table over this model's grid."""
+        """A table over the grid ``source`` -> float32 table over this model's grid; as it is where they are equal."""
         if source == self.grid:
             return table
         old = table[0, self.prefix :].reshape(*source, -1)
@@ -115,13 +118,16 @@ class PositionTable:
 
 @dataclass(frozen=True)
 class BiasTable:
-    """How a table of relative positions [(2h-1)*(2w-1), heads] follows its window: bicubic, as the rule ``deit``."""
+    """How a table of relative positions [(2h-1)*(2w-1), heads] follows its window: bicubic, as the rule ``deit``.
+
+    ``grid``: the model's own window, (h, w) in tokens. ``rule``: as of a :class:`PositionTable`.
+    """
 
     grid: Grid  # the window
     rule: str = "deit"
 
     def source(self, shape: tuple[int, ...]) -> Grid | None:
-        """The window of a file's table of this shape; the authors' are square."""
+        """The window of a file's table of this shape; the authors' are square. None: it is no table of a square."""
         side = math.isqrt(shape[0]) if len(shape) == 2 else 0
         return ((side + 1) // 2, (side + 1) // 2) if side % 2 and side * side == shape[0] else None
 

@@ -24,7 +24,7 @@ class TokenLayout:
         stride: pixels from one patch to the next.
         class_tokens, registers: how many of each stand before the patches.
         rows_sum_to_one: False for talking heads, whose maps are mixed after the softmax.
-        side: windows along a side of the map.
+        side: windows along a side of the map; 1 without windows.
     """
 
     kind: str

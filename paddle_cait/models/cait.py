@@ -20,7 +20,7 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 
 from paddle_cait.layers import init
-from paddle_cait.layers.attention import Attention
+from paddle_cait.layers.attention import Attention, scale_of
 from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import PatchEmbed, Size
@@ -84,7 +84,7 @@ class ClassAttention(nn.Layer):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
+        self.scale = scale_of(dim, num_heads)
         self.q = init.linear(dim, dim)
         self.k = init.linear(dim, dim)
         self.v = init.linear(dim, dim)
@@ -128,9 +128,18 @@ class CaiT(nn.Layer):
 
     Args:
         img_size: input height and width in pixels, one int or (height, width), multiples of ``patch_size``.
+        depth: talking-heads blocks, over the patches.
+        num_heads: of every block; it divides ``embed_dim``.
+        mlp_ratio: hidden width of the patch blocks' MLPs over ``embed_dim``.
+        depth_token_only: class-attention blocks, after them.
+        mlp_ratio_token_only: hidden width of the class blocks' MLPs over ``embed_dim``.
         init_values: initial LayerScale (1e-5 up to S24, 1e-6 for the deeper and wider ones).
         drop_path_rate: stochastic depth, the same in every patch block and none in the class blocks, as the authors'.
         drop_rate: dropout after the position table, the attention projection and in the MLPs of the patch blocks.
+        attn_drop_rate: dropout of the patch blocks' attention maps.
+
+    Raises :class:`PaddleCaitError` for an ``img_size`` that is no multiple of the patch,
+    and heads that do not divide the width.
     """
 
     classifier = ("head",)  # the layers that another number of classes replaces
@@ -170,6 +179,10 @@ class CaiT(nn.Layer):
         self.head = init.linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """float32 [B, in_chans, H, W], normalised -> float32 logits [B, num_classes], or features [B, embed_dim].
+
+        Raises :class:`PaddleCaitError` for images of another size than the model's.
+        """
         return self.head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class DeiT(VisionTransformer):
 
     ``distilled``: in training the result is the pair (class head, distillation head), in evaluation their mean.
     ``head_dist=False`` leaves out the second head: logits are then the class head's alone, as in files that were
-    fine-tuned without a teacher (Hugging Face's DeiTForImageClassification). Other arguments are the ViT's.
+    fine-tuned without a teacher (Hugging Face's DeiTForImageClassification). ``arch``: the other arguments of
+    :class:`VisionTransformer`, with ``resample`` "deit".
     """
 
     classifier = ("head", "head_dist")
@@ -38,6 +39,10 @@ class DeiT(VisionTransformer):
             self.head_dist = init.linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """float32 [B, in_chans, H, W], normalised -> float32 logits [B, num_classes], or features [B, embed_dim].
+
+        With a distillation head, in training, a pair of them: by the class token and by the distillation token.
+        """
         if self.head_dist is None:
             return VisionTransformer.forward(self, x)  # Paddle 2.6's to_static knows no super()
         tokens = self.forward_features(x)
@@ -56,7 +61,7 @@ class DeiT(VisionTransformer):
 
 
 class ScaledBlock(Block):
-    """A ViT block whose branches are scaled per channel by ``gamma_1`` and ``gamma_2`` (LayerScale)."""
+    """A ViT block whose branches are scaled per channel by ``gamma_1`` and ``gamma_2`` (LayerScale), [B, T, C]."""
 
     def __init__(self, attn: Attention, mlp: nn.Layer, dim: int, drop_path: float, init_values: float) -> None:
         super().__init__(attn, mlp, dim, drop_path)
@@ -71,7 +76,8 @@ class ScaledBlock(Block):
 class DeiT3(VisionTransformer):
     """[B, in_chans, H, W] float32 -> logits [B, num_classes]; ``num_classes=0`` gives features [B, embed_dim].
 
-    ``init_values``: initial LayerScale (the authors' 1e-4). ``drop_path_rate`` is the same in every block.
+    ``init_values``: initial LayerScale (the authors' 1e-4). ``arch``: the other arguments of
+    :class:`VisionTransformer`, with ``resample`` "deit"; ``drop_path_rate`` is the same in every block.
     """
 
     classifier = ("head",)
@@ -82,6 +88,7 @@ class DeiT3(VisionTransformer):
 
     @staticmethod
     def drop_path_rates(rate: float, depth: int) -> list[float]:
+        """Of each block: ``rate``."""
         return [rate] * depth
 
     def add_positions(self, patches: Tensor) -> Tensor:

@@ -22,7 +22,10 @@ from paddle_cait.models.vit import Block, VisionTransformer
 
 
 class Dino(VisionTransformer):
-    """[B, in_chans, H, W] float32 -> features [B, embed_dim]; with ``num_classes`` logits [B, num_classes]."""
+    """[B, in_chans, H, W] float32 -> features [B, embed_dim]; with ``num_classes`` logits [B, num_classes].
+
+    ``arch``: the other arguments of :class:`VisionTransformer`, with ``resample`` "dino".
+    """
 
     classifier = ("head",)
 
@@ -42,7 +45,7 @@ class LayerScale(nn.Layer):
 
 
 class DinoV2Block(Block):
-    """A ViT block with LayerScale under the names ``ls1.gamma`` and ``ls2.gamma``."""
+    """A ViT block with LayerScale under the names ``ls1.gamma`` and ``ls2.gamma``. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, attn: Attention, mlp: nn.Layer, dim: int, drop_path: float, init_values: float) -> None:
         super().__init__(attn, mlp, dim, drop_path)
@@ -61,7 +64,9 @@ class DinoV2(Dino):
     """[B, in_chans, H, W] float32 -> features [B, embed_dim]; with ``num_classes`` logits [B, num_classes].
 
     ``num_register_tokens`` stand between the class token and the patches and have no position.
-    ``ffn``: ``mlp``, or ``swiglu`` as in ViT-g.
+    ``ffn``: ``mlp``, or ``swiglu`` as in ViT-g. ``init_values``: initial LayerScale. ``arch``: the other arguments of
+    :class:`VisionTransformer`, with ``resample`` "dino", or "timm" beside registers, as the authors have it.
+    Raises :class:`PaddleCaitError` for another ``ffn``.
     """
 
     def __init__(self, num_register_tokens: int = 0, ffn: str = "mlp", init_values: float = 1.0, **arch: Any) -> None:

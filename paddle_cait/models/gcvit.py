@@ -28,6 +28,7 @@ from paddle.distributed.fleet.utils import recompute
 
 from paddle_cait.errors import PaddleCaitError
 from paddle_cait.layers import init
+from paddle_cait.layers.attention import scale_of
 from paddle_cait.layers.drop_path import DropPath
 from paddle_cait.layers.mlp import Mlp
 from paddle_cait.layers.patch_embed import Size
@@ -117,7 +118,7 @@ class WindowAttention(nn.Layer):
     def __init__(self, dim: int, num_heads: int, window: Grid, shared: bool, attn_drop: float, drop: float) -> None:
         super().__init__()
         self.num_heads, self.shared = num_heads, shared
-        self.scale = (dim // num_heads) ** -0.5
+        self.scale = scale_of(dim, num_heads)
         self.qkv = init.linear(dim, (2 if shared else 3) * dim)  # shared: keys and values alone
         self.proj = init.linear(dim, dim)
         places = (2 * window[0] - 1) * (2 * window[1] - 1)
@@ -191,7 +192,7 @@ class Windows(nn.Layer):
 
 
 class Block(nn.Layer):
-    """Window attention and MLP on a map, [B, h, w, C] -> the same."""
+    """Window attention and MLP on a map, [B, h, w, C] -> the same. ``q_global``: the level's, [B, T, C]."""
 
     def __init__(
         self,
@@ -250,9 +251,14 @@ class GCViT(nn.Layer):
         img_size: input height and width in pixels, one int or (height, width), at least 32.
         depths, num_heads: blocks and heads of the four levels, whose widths are embed_dim times 1, 2, 4, 8.
         init_values: initial LayerScale; None has none (the variants up to tiny2).
+        mlp_ratio: hidden width of the MLPs over the level's width.
         features_only: give the maps of the four levels instead, [B, C, h, w] each, the last one normalised;
             ``feature_channels`` and ``feature_strides`` describe them.
+        drop_rate: dropout after the stem, the attention projections and in the MLPs.
+        attn_drop_rate: dropout of the attention maps.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+
+    Raises :class:`PaddleCaitError` for an ``img_size`` below 32 a side, and heads that do not divide the width.
     """
 
     classifier = ("head",)
@@ -298,6 +304,11 @@ class GCViT(nn.Layer):
         self.head = init.linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """float32 [B, in_chans, H, W], normalised -> float32 logits [B, num_classes], features [B, 8*embed_dim] or,
+        with ``features_only``, :meth:`forward_maps`.
+
+        Raises :class:`PaddleCaitError` for images of another size than the model's.
+        """
         if self.features_only:
             return self.forward_maps(x)
         return self.head(self.forward_features(x))

@@ -37,7 +37,10 @@ CONSTANTS = {
 
 
 class StdConv(nn.Conv2D):
-    """Convolution without bias whose filters are standardised to mean 0 and deviation 1 (Qiao et al. 2019)."""
+    """Convolution without bias whose filters are standardised to mean 0 and deviation 1 (Qiao et al. 2019).
+
+    [B, inputs, h, w] -> [B, outputs, ceil(h/stride), ceil(w/stride)].
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, constants: Constants, stride: int = 1) -> None:
         fan_in = nn.initializer.KaimingNormal()
@@ -64,7 +67,7 @@ def norm(channels: int, constants: Constants) -> nn.GroupNorm:
 
 
 class Downsample(nn.Layer):
-    """The shortcut where a bottleneck changes shape."""
+    """The shortcut where a bottleneck changes shape: [B, inputs, h, w] -> [B, outputs, h/stride, w/stride]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, constants: Constants) -> None:
         super().__init__()
@@ -76,7 +79,10 @@ class Downsample(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3, 1x1 convolutions beside a shortcut; activation after the sum. Gives 4*width channels."""
+    """1x1, 3x3, 1x1 convolutions beside a shortcut; activation after the sum.
+
+    [B, inputs, h, w] -> [B, 4*width, h/stride, w/stride].
+    """
 
     def __init__(self, inputs: int, width: int, stride: int, constants: Constants) -> None:
         super().__init__()
@@ -106,7 +112,7 @@ class Stem(nn.Layer):
 
 
 class Stage(nn.Layer):
-    """Bottlenecks of one width, the first of which may halve the grid."""
+    """Bottlenecks of one width, the first of which may halve the grid: [B, inputs, h, w] -> [B, 4*width, ...]."""
 
     def __init__(self, depth: int, inputs: int, width: int, stride: int, constants: Constants) -> None:
         super().__init__()
@@ -121,7 +127,7 @@ class Stage(nn.Layer):
 
 
 class ResNetV2(nn.Layer):
-    """Stem and stages; ``layers`` is the number of bottlenecks in each."""
+    """Stem and stages; ``layers`` is the number of bottlenecks in each. Shapes: see the top of this file."""
 
     def __init__(self, layers: Sequence[int], in_chans: int, constants: Constants) -> None:
         super().__init__()

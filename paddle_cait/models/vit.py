@@ -55,6 +55,8 @@ class VisionTransformer(nn.Layer):
     Args:
         img_size: input height and width in pixels, one int or (height, width), multiples of the patch.
         patch_size: in pixels; in pixels of the backbone's output for a hybrid.
+        num_heads: it divides ``embed_dim``.
+        mlp_ratio: hidden width of the MLPs over ``embed_dim``.
         representation_size: width of the layer with tanh before the head that Google's ImageNet-21k files have.
         act: ``gelu`` (exact, as the PyTorch ports) or ``gelu_tanh`` (as the JAX original).
         backbone_layers: bottlenecks in each stage of a hybrid's ResNet; ``()`` is its stem alone, None no hybrid.
@@ -62,8 +64,12 @@ class VisionTransformer(nn.Layer):
         resample: rule by which position tables follow the image size; see :data:`paddle_cait.layers.pos_embed.RULES`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         drop_rate: dropout after the position table, the attention projection and in the MLPs.
+        attn_drop_rate: dropout of the attention maps.
         block, mlp: constructors of what a descendant builds differently.
         prefix: (tokens before the patches, how many of them have an entry in the position table).
+
+    Raises :class:`PaddleCaitError` for an ``img_size`` that is no multiple of the patch, an ``embed_dim`` that
+    ``num_heads`` does not divide, and an ``act``, ``constants`` or ``resample`` other than these.
     """
 
     classifier: tuple[str, ...] = ("pre_logits.fc", "head")  # the layers that another number of classes replaces
@@ -95,8 +101,6 @@ class VisionTransformer(nn.Layer):
         super().__init__()
         if resample not in RULES:
             raise PaddleCaitError(f"resample is {resample!r}, expected one of {', '.join(RULES)}")
-        if embed_dim % num_heads:
-            raise PaddleCaitError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
         self.num_classes = num_classes
         self.num_features = embed_dim
         self.num_prefix_tokens, self.table_prefix = prefix
@@ -123,9 +127,14 @@ class VisionTransformer(nn.Layer):
 
     @staticmethod
     def drop_path_rates(rate: float, depth: int) -> list[float]:
+        """Of each block, from 0 to ``rate``."""
         return np.linspace(0, rate, depth).tolist()
 
     def forward(self, x: Tensor) -> Tensor:
+        """float32 [B, in_chans, H, W], normalised -> float32 logits [B, num_classes], or features [B, embed_dim].
+
+        Raises :class:`PaddleCaitError` for images of another size than the model's.
+        """
         return self.head(self.pre_logits(self.forward_features(x)))
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -27,8 +27,10 @@ def check_backbone(
 ) -> float:
     """Top-1, in percent, of naming validation images by their nearest training images, a part of each, as the features
     of ``backbone`` (built with ``num_classes=0``) see them; in all processes of a run together, with the features in
-    ``folder`` meanwhile. Says so in the log, and warns where it is near chance. ``on_error``: ``stop`` at an unreadable
-    image, or ``skip`` it."""
+    ``folder`` meanwhile. Says so in the log, and warns where it is near chance.
+
+    ``data``: of the run. ``batch_size``: images a step. ``workers``, ``on_error``: as of :func:`paddle_cait.finetune`.
+    """
     train, val = (_part(source, most) for source, most in ((data.train, _TRAIN), (data.val, _VAL)))
     transform = eval_transform(backbone)
     backbone.eval()

@@ -23,7 +23,7 @@ _MOST_UNNAMED = 100_000  # classes; ImageNet-21k has 21,843
 
 @dataclass(frozen=True)
 class TrainingData:
-    """``names``: of the classes, in the order of their labels."""
+    """``train``, ``val``: the images. ``names``: of the classes, in the order of their labels."""
 
     train: ImageSource
     val: ImageSource
@@ -31,6 +31,7 @@ class TrainingData:
 
     @property
     def num_classes(self) -> int:
+        """How many names there are; a class may have no image."""
         return len(self.names)
 
     def notes(self) -> list[str]:

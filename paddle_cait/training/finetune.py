@@ -36,8 +36,9 @@ log = logging.getLogger("paddle_cait")
 
 @dataclass
 class FinetuneResult:
-    """``best_top1``: percent of the validation images, of the weights in ``best``. ``history``: a row an epoch.
-    ``lines``: what the summary says."""
+    """``folder``: the run's. ``best_top1``: percent of the validation images, of the weights in ``best``, after
+    ``best_epoch`` epochs. ``history``: a row an epoch, by the columns of ``log.csv``. ``names``: of the classes.
+    ``lines``: what the summary says; empty but in the first process."""
 
     folder: Path
     best: Path
@@ -91,7 +92,8 @@ def finetune(
         on_error: ``stop`` at a photograph that cannot be read, or ``skip`` it.
         visualdl: also write scalars for VisualDL, below ``output_dir``.
 
-    Raises :class:`PaddleCaitError` for whatever is wrong with the data, the weights or the settings, before training.
+    Raises :class:`PaddleCaitError` for whatever is wrong with the data, the weights or the settings, before training;
+    later for photographs that cannot be read and a loss that is not finite.
     """
     recipe, folder = recipe or Recipe(), Path(output_dir)
     data = open_training_data(data_dir, train_list, val_list, class_names)

@@ -54,9 +54,10 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Mixup:
-    """``mixup``, ``cutmix``: alpha of the Beta distribution that shares are drawn from; 0 is off. Where both are on,
-    CutMix is chosen with probability ``switch_prob``. ``mode``: one draw for the batch, for each pair, or each image.
-    ``minmax``: bounds of the box's sides over the image's, in place of drawing its area."""
+    """``mixup``, ``cutmix``: alpha of the Beta distribution that shares are drawn from; 0 is off. ``prob``: that
+    anything is mixed at all. Where both are on, CutMix is chosen with probability ``switch_prob``. ``mode``: one draw
+    for the ``batch``, for each ``pair``, or each image (``elem``). ``minmax``: bounds of the box's sides over the
+    image's, in place of drawing its area. Raises :class:`ConfigError` for other words and numbers."""
 
     mixup: float = 0.8
     cutmix: float = 1.0
@@ -73,6 +74,7 @@ class Mixup:
 
     @property
     def on(self) -> bool:
+        """Whether anything is ever mixed."""
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0 or self.minmax is not None)
 
     def draw(self, count: int, size: Sequence[int], rng: np.random.Generator) -> Mixing:

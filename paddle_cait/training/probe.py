@@ -38,6 +38,9 @@ def probe(
     """``build(num_classes=n)`` with its classifier fitted to the training images, a row of the log, and the images that
     could not be read.
 
+    ``batch_size``, ``workers`` and ``on_error`` are those of :func:`paddle_cait.engine.features.extract_features`;
+    ``seed`` chooses the fifth of the training images of ``data`` on which weight decay is judged.
+
     The features stay in ``folder``; a later run with the same weights and images takes them from there. All processes
     of a run compute their share and fit the same classifier. Raises :class:`ConfigError` for a model whose classifier
     is not one linear layer on its features.

@@ -20,12 +20,38 @@ DISTILLATIONS = ("none", "soft", "hard")
 class Recipe:
     """The defaults fine-tune an ImageNet or self-supervised checkpoint on a few thousand photographs.
 
-    ``lr``: the rate itself; None takes ``lr_base`` times the images of an update over ``lr_base_size`` (DeiT's rule).
-    ``tune``: ``head`` freezes everything but the classifier; ``linear`` fits the classifier to features computed once
-    (:mod:`paddle_cait.training.probe`): epochs, rates, augmentation and losses have no part in it.
-    ``epochs``, ``warmup_epochs``: of the training list.
-    ``sched_on_updates``: the rate changes at every update; otherwise once an epoch, as in DeiT's own runs.
-    ``checkpoint_updates``: also keep the run's state every so many updates, not only after each epoch.
+    Args:
+        epochs: of the training list.
+        warmup_epochs: over which the rate rises in even steps; may be a part of one.
+        batch_size: images a step and process.
+        grad_accum_steps: steps an update.
+        repeated_aug: each image of an epoch is shown so many times, of fewer images (Hoffer et al. 2020).
+        lr: the highest rate itself; None takes ``lr_base`` times the images of an update over ``lr_base_size`` (DeiT's
+            rule).
+        warmup_lr: where the rate starts.
+        min_lr: where it ends, by half a cosine.
+        sched_on_updates: the rate changes at every update; otherwise once an epoch, as in DeiT's own runs.
+        weight_decay, betas, opt_eps: of AdamW; vectors (biases, norms), tokens and tables do not decay.
+        layer_decay: a layer learns at this to the power of its distance from the classifier; None: all alike.
+        clip_grad: largest norm of all gradients together; None does not clip.
+        tune: ``all``; ``head`` freezes everything but the classifier; ``linear`` fits the classifier to features
+            computed once (:mod:`paddle_cait.training.probe`): epochs, rates, augmentation and losses play no part.
+        drop_path: stochastic depth of the model in training; none where ``tune`` is ``head``.
+        grad_checkpointing: recompute blocks in the backward pass, for less memory and more time.
+        amp: ``fp32``, ``bf16``, ``fp16``, or ``auto``, what suits the device; weights stay float32.
+        model_ema: keep a moving average of the weights, and evaluate that.
+        model_ema_decay: what an update leaves of the average; between 0 and 1.
+        loss: ``ce``, cross-entropy; ``bce``, DeiT III's binary one, which needs ``smoothing`` 0.
+        smoothing: share of the target that is spread over all classes.
+        augmentation: what happens to each image.
+        mixup: how images and labels of a batch are mixed; the default is not at all.
+        distillation_type: ``none``; ``hard``, the teacher's best class is a label; ``soft``, its probabilities are.
+        distillation_alpha: the teacher's share of the loss.
+        distillation_tau: temperature of ``soft``, above 0.
+        seed: of the order of images, all that is random about them, and the new classifier's weights.
+        checkpoint_updates: also keep the run's state every so many updates, not only after each epoch; 0 does not.
+
+    Raises :class:`ConfigError` for values out of range.
     """
 
     epochs: int = 20

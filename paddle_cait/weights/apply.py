@@ -28,6 +28,7 @@ def load_weights(model: nn.Layer, path: PathLike, *, entry: str | None = None) -
 
     Args:
         model: a model of :func:`paddle_cait.create_model`.
+        path: a file; see :func:`paddle_cait.weights.readers.open_checkpoint` for the formats.
         entry: which set of weights of a training checkpoint, such as ``model_ema``; default the model's own.
 
     Returns the report, which also stays at ``model.load_report``. Raises :class:`WeightsError` (unreadable, unsafe or

@@ -28,10 +28,10 @@ PARTS = ("query", "key", "value", "gate", "up")  # the order in which parts are 
 
 @dataclass(frozen=True)
 class Layout:
-    """``renames``: (regex, replacement) on each key, in order. A name ``NAME#query`` is the query part of ``NAME``; a
-    name's :data:`PARTS` are joined along the output axis. ``left_out``: (regex, reason) for renamed keys without a
-    place. ``forms``: (regex, form) for arrays that are not shaped as PyTorch's. ``in_out``: whether Linear weights are
-    [in, out]; None: read it off the matrices that are not square.
+    """``name``: as reports have it. ``renames``: (regex, replacement) on each key, in order. A name ``NAME#query`` is
+    the query part of ``NAME``; a name's :data:`PARTS` are joined along the output axis. ``left_out``: (regex, reason)
+    for renamed keys without a place. ``forms``: (regex, form) for arrays that are not shaped as PyTorch's. ``in_out``:
+    whether Linear weights are [in, out]; None: read it off the matrices that are not square.
     """
 
     name: str
@@ -41,14 +41,17 @@ class Layout:
     in_out: bool | None = None
 
     def rename(self, key: str) -> str:
+        """The package's name for a file's ``key``, with ``#part`` where it is one of several."""
         for pattern, replacement in self.renames:
             key = re.sub(pattern, replacement, key)
         return key
 
     def reason_to_leave_out(self, name: str) -> str | None:
+        """Why a renamed key has no place in the model; None where it should have one."""
         return next((reason for pattern, reason in (*self.left_out, *LEFT_OUT) if re.search(pattern, name)), None)
 
     def in_form(self, name: str, ref: TensorRef) -> TensorRef:
+        """The tensor in PyTorch's shape; ``name`` is the renamed key, with its ``#part``."""
         return next((form(ref) for pattern, form in self.forms if re.search(pattern, name)), ref)
 
 

@@ -16,7 +16,10 @@ from paddle_cait.weights.tensors import Checkpoint, TensorRef, as_float32, quote
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A linear classifier as its file has it: ``weight`` float32 [classes, F], ``bias`` float32 [classes]."""
+    """A linear classifier as its file has it: ``weight`` float32 [classes, F], ``bias`` float32 [classes].
+
+    ``path``, ``sha256``: of that file.
+    """
 
     weight: np.ndarray
     bias: np.ndarray

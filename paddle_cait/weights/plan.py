@@ -82,11 +82,20 @@ class Step:
 
 @dataclass
 class LoadReport:
-    """What became of every tensor. ``loaded`` are model names; the other two map a name to its reason.
+    """What became of every tensor of a checkpoint.
 
-    ``resized`` are loaded too, at another size; ``left_out`` are in the file and not in the model;
-    ``kept`` are in the model and not in the file (a new classifier). ``notes`` say why these may not be the weights
-    whose numbers were published.
+    Attributes:
+        path, sha256: the file and its hash (64 hex digits).
+        model: the preset's full name, or the class's.
+        format: as :class:`Checkpoint` names it.
+        layout: whose names the file has; one of the key layouts.
+        orientation: in words, how the file's Linear matrices lie.
+        entry: which set of weights of a training checkpoint; empty where the file holds the tensors directly.
+        loaded: names of the model's tensors that got the file's values.
+        resized: of these, name -> how its position table was resampled.
+        left_out: in the file and not in the model: name -> why.
+        kept: in the model and not in the file (a new classifier): name -> why.
+        notes: why these may not be the weights whose numbers were published.
     """
 
     path: str

@@ -40,6 +40,7 @@ _HTML = "is a web page: a download page was saved instead of the file; download 
 def open_checkpoint(path: PathLike) -> Checkpoint:
     """Open a checkpoint of any supported format; its tensors are read when asked for.
 
+    ``path``: a PyTorch .pth, .npz, .safetensors, .pdparams, .onnx or Keras .h5 or .keras file, whatever its name says.
     Use it as a context manager, or close it. Raises :class:`WeightsError` with one line that says what is wrong with
     the file; nothing in it is ever executed.
     """

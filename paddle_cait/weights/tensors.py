@@ -45,7 +45,8 @@ _MAX_DIMS = 32  # numpy 1's limit
 class TensorRef:
     """A tensor of an open checkpoint. ``read()`` fetches exactly its bytes, each time anew, as a C-contiguous array.
 
-    ``name`` is the path of keys in the file, joined with dots. bfloat16 comes back as its uint16 bits.
+    ``name`` is the path of keys in the file, joined with dots. ``shape`` and ``dtype`` (a name of numpy's, or
+    ``bfloat16``) are the file's; bfloat16 comes back as its uint16 bits.
     ``read`` raises :class:`WeightsError` for damaged data and after the checkpoint was closed.
     """
 
@@ -56,6 +57,7 @@ class TensorRef:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of its numbers, as the file holds them."""
         return nbytes_of(self.shape, self.dtype)
 
 
@@ -94,7 +96,7 @@ class Inert:
 
 @dataclass
 class Checkpoint:
-    """An open checkpoint file; a context manager.
+    """An open checkpoint file; a context manager. ``path``: the file; ``on_close``: what ``close()`` calls.
 
     ``format``: pth-zip, pth-legacy, npz, safetensors, pdparams, onnx or hdf5. ``tree``: nested dict, list, tuple, str,
     int, float, bool and None with :class:`TensorRef` and :class:`Inert` leaves. ``metadata``: a safetensors file's own

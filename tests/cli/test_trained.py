@@ -248,6 +248,19 @@ def test_from_photographs_to_predictions(tmp_path, capsys):
     assert rows[0]["name1"] == rows[1]["name1"] in NAMES
 
 
+def test_in_python(best):
+    """The new classifier is loaded; asked for, another one is new."""
+    model = pc.create_model("demo_cait_digits", best)
+    assert model.num_classes == 3 and "head.weight" in model.load_report.loaded
+    assert pc.create_model("demo_cait_digits", best, num_classes=2).num_classes == 2
+
+
+def test_another_size_in_python(tmp_path):
+    drawn(tmp_path, NAMES, img_size=80)
+    model = pc.create_model("tiny", tmp_path / "best.pdparams", preset_file=tmp_path / "presets.yaml")
+    assert tuple(model.img_size) == (80, 80) and model.num_classes == 3
+
+
 def test_training_goes_on_from_it(best, tmp_path, capsys):
     """Model and size are the checkpoint's, the classes are the new data's."""
     with tarfile.open(DIGITS) as tar:

@@ -164,6 +164,8 @@ def test_wrong_inputs_get_one_clear_line(drawn, tmp_path):
         model(paddle.zeros([1, 3, 64, 64]))
     with pytest.raises(pc.PaddleCaitError, match="img_size is 50x50, expected multiples of the patch size 16"):
         pc.create_model(drawn[0], img_size=50)
+    with pytest.raises(pc.PaddleCaitError, match="drop path rate is 1.5, expected 0 <= rate < 1"):
+        pc.create_model(drawn[0], drop_path_rate=1.5)
     with pytest.raises(pc.PaddleCaitError, match="tiny.drawn: .*depht"):
         pc.create_model(drawn[0], depht=2)
 

@@ -231,6 +231,8 @@ def test_a_distilled_model_without_its_second_head(tmp_path):
         ("vit", {"act": "relu"}, "act is 'relu', expected gelu or gelu_tanh"),
         ("vit", {"resample": "nearest"}, "resample is 'nearest', expected one of deit, dino"),
         ("vit", {"num_heads": 7}, "embed_dim 40 is no multiple of num_heads 7"),
+        ("cait", {"num_heads": 7}, "embed_dim 40 is no multiple of num_heads 7"),
+        ("gcvit", {"num_heads": [7, 2, 4, 8]}, "is no multiple of num_heads 7"),
         ("vit_hybrid", {"constants": "jax"}, "constants is 'jax', expected flax or timm"),
         ("vit_hybrid", {"img_size": 50}, "img_size is 50x50, expected multiples of the patch size 8"),
         ("dinov2", {"ffn": "moe"}, "ffn is 'moe', expected mlp or swiglu"),
