@@ -129,9 +129,7 @@ def add_family(folder, monkeypatch, without=()):
     if "facts" not in without:
         names = dict(vars(identify))
         exec(facts, names)
-        own, others = names["_facts_of_mixer"], identify.facts_of_preset
-        cases = {"mixer": lambda chosen: own(chosen.arch)}
-        monkeypatch.setattr(identify, "facts_of_preset", lambda chosen: cases.get(chosen.family, others)(chosen))
+        monkeypatch.setitem(identify._OWN_FACTS, "mixer", names["_facts_of_mixer"])
     path = folder / "mixer.yaml"
     path.write_text(block("Its presets", "yaml"))
     return get_preset("mixer_b16_224", path)

@@ -39,7 +39,7 @@ def split_folders(root: PathLike, val: float = 0.1, test: float = 0.0, seed: int
         raise DataError(f"val is {val} and test {test}, expected shares of 1 that leave something to train with")
     names = list_folder(root)[0]
     if len(names) < 2:
-        raise DataError(f"{root}: {len(names)} folders, expected one for each of at least two classes")
+        raise DataError(f"{root}: expected a folder for each of at least two classes, found {len(names)}")
     split = Split(names, {part: [] for part in PARTS if part != "test" or test})
     needed = len(split.rows)
     for label, name in enumerate(names):

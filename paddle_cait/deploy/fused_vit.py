@@ -15,6 +15,7 @@ from paddle import Tensor, nn
 from paddle_cait.deploy.fold import Affine, array
 from paddle_cait.deploy.fused_layers import Attention, FewQueries, Mlp, Norm, SwiGlu, copy_of, parameter
 from paddle_cait.deploy.pixels import Patches
+from paddle_cait.errors import PaddleCaitError
 from paddle_cait.models.deit import DeiT, ScaledBlock
 from paddle_cait.models.dino import DinoV2Block
 from paddle_cait.models.vit import Block, VisionTransformer
@@ -96,8 +97,10 @@ def _mlp(block: Block) -> nn.Layer:
 
 
 def _gammas(block: Block) -> tuple[np.ndarray | float, np.ndarray | float]:
-    if isinstance(block, ScaledBlock):
+    if type(block) is ScaledBlock:
         return array(block.gamma_1), array(block.gamma_2)
-    if isinstance(block, DinoV2Block):
+    if type(block) is DinoV2Block:
         return array(block.ls1.gamma), array(block.ls2.gamma)
+    if type(block) is not Block:  # a descendant may compute something else
+        raise PaddleCaitError(f"{type(block).__name__} cannot be fused: expected a block of ViT, DeiT III or DINOv2")
     return 1.0, 1.0

@@ -171,6 +171,8 @@ def make_trainer(
         recipe.distillation_tau,
     )
     if recipe.grad_checkpointing:
+        if not hasattr(model, "set_grad_checkpointing"):
+            raise ConfigError(f"{type(model).__name__} cannot compute its blocks anew: leave grad_checkpointing out")
         model.set_grad_checkpointing(True)
     return Trainer(
         model,

@@ -113,8 +113,8 @@ def facts_of(shapes: Shapes) -> Facts:
 def facts_of_preset(preset: Preset) -> Facts:
     """The same facts as a preset's arch gives them."""
     arch = preset.arch
-    if preset.family == "gcvit":
-        return _facts_of_gcvit(arch)
+    if preset.family in _OWN_FACTS:
+        return _OWN_FACTS[preset.family](arch)
     dim, hidden = arch["embed_dim"], int(arch["embed_dim"] * arch["mlp_ratio"])
     gated = arch.get("ffn") == "swiglu"
     side = arch["img_size"] // _step(arch)
@@ -139,21 +139,18 @@ def facts_of_preset(preset: Preset) -> Facts:
 
 def _facts_of_gcvit(arch: dict[str, Any]) -> Facts:
     return {
+        **facts_of({}),  # nothing else that a file could have
         "embed_dim": 8 * arch["embed_dim"],
-        "depth": 0,
-        "class_blocks": 0,
-        "positions": 0,
         "num_classes": arch["num_classes"],
-        "second_head": False,
         "patch_size": 3,
-        "tokens": (0, 0, 0),
         "scale": "gamma1" if "init_values" in arch else None,
         "mlp": ("mlp", int(arch["embed_dim"] * arch["mlp_ratio"])),
-        "representation": 0,
-        "stem": None,
         "levels": tuple(arch["depths"]),
         "window": math.ceil(arch["img_size"] / 32),
     }
+
+
+_OWN_FACTS = {"gcvit": _facts_of_gcvit}  # families that a ViT's facts do not describe
 
 
 def fits(shapes: Shapes, presets: list[Preset] | None = None) -> list[Fit]:

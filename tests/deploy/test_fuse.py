@@ -175,6 +175,10 @@ def test_bad_requests(tmp_path, asked, message):
 def test_what_cannot_be_fused(tmp_path):
     with pytest.raises(pc.PaddleCaitError, match="Linear cannot be fused"):
         fuse(paddle.nn.Linear(2, 2))
+    model = built(tmp_path, "vit")
+    model.blocks[1].__class__ = type("ParallelBlock", (type(model.blocks[1]),), {})
+    with pytest.raises(pc.PaddleCaitError, match="ParallelBlock cannot be fused"):
+        fuse(model)
     with pytest.raises(pc.PaddleCaitError, match="GCViT cannot be fused"):
         fuse(built(tmp_path, "gcvit", features_only=True))
 

@@ -106,6 +106,13 @@ def test_a_teacher_of_other_classes(start, photos, tmp_path, capsys):
         (["--hflip", "7"], r"hflip is 7.0, expected 0..1"),
         (["--color-jitter", "-3"], r"color_jitter -3.0, 0 or more"),
         (["--reprob", "2"], r"reprob is 2.0 and recount 1, expected 0..1"),
+        (["--scale", "0.9", "0.1"], r"scale is \[0.9, 0.1\] and ratio .*, expected rising bounds"),
+        (["--aa", "four"], r"aa is 'four', expected rand-m9-mstd0.5-inc1 and the like, three, or none"),
+        (["--train-interpolation", "cubic"], "cubic"),
+        (["--layer-decay", "2"], r"layer_decay is 2.0, expected above 0, at most 1"),
+        (["--model-ema-decay", "1"], "model_ema_decay must lie between 0 and 1"),
+        (["--smoothing", "1"], r"smoothing is 1.0, expected 0 or more and less than 1"),
+        (["--loss", "bce"], "loss: bce takes every class .*: set smoothing to 0"),
         (["--aa", "rand-m9-foo"], r"aa is 'rand-m9-foo': 'foo' is none of mN"),
         (["--teacher-model", "tiny"], "a teacher is given, but distillation_type is none: set hard or soft"),
         (["--distillation-type", "hard"], "distillation needs --teacher-model and --teacher-weights"),
@@ -127,10 +134,10 @@ def test_the_number_of_classes_is_the_datas(start, photos, tmp_path, capsys):
 
 def test_weights_of_another_model(start, photos, tmp_path, capsys):
     (tmp_path / "wide").mkdir()
-    wide = preset(tmp_path / "wide", name="wide", embed_dim=64)
+    wide = preset(tmp_path / "wide", name="wide", embed_dim=60)
     weights = npz(tmp_path / "wide" / "wide.npz", draw_state(official_shapes(wide)))
     found = one_line(capsys, words(start, photos, tmp_path / "out", *QUICK, "--weights", weights))
-    assert re.search(r"wide.npz: does not fit tiny.drawn. cls_token is \[1, 1, 64\], expected \[1, 1, 40\]", found)
+    assert re.search(r"wide.npz: does not fit tiny.drawn. cls_token is \[1, 1, 60\], expected \[1, 1, 40\]", found)
     assert not (tmp_path / "out").exists()
 
 
@@ -221,3 +228,15 @@ def test_states_that_are_not_resumed(start, photos, tmp_path, capsys):
         assert re.search(message, found), found
     state.write_bytes(whole)
     assert main([*given, "--resume"]) == 0 and (out / "best.pdparams").read_bytes() == best
+
+
+def test_what_is_unusual_is_told_and_trained(start, photos, tmp_path, capsys, caplog):
+    """A class without training images, and images in both lists."""
+    rows = (photos / "train_list.txt").read_text().splitlines()
+    kept = [row for row in rows if not row.endswith(" 2")]
+    (photos / "train_list.txt").write_text("\n".join(kept) + "\n")
+    (photos / "val_list.txt").write_text("\n".join(rows[:6]) + "\n")
+    assert main(list(map(str, words(start, photos, tmp_path / "out", *QUICK)))) == 0, capsys.readouterr().err
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "1 of 3 classes have no training image, the first is " in told
+    assert "6 of 6 validation images are training images too, the first is blue/00.png: accuracies will be" in told
