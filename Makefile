@@ -39,7 +39,7 @@ reduced:
 
 $(VENV)/.base: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable . $(foreach p,$(PADDLE),'$(p)')
+	$(PIP) --editable '.[explain]' $(foreach p,$(PADDLE),'$(p)')
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base

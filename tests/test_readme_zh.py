@@ -1,4 +1,4 @@
-"""README.md and README_zh.md say the same: headings, code, tables, numbers, `code` and links. Needs no Paddle."""
+"""README.md and README_zh.md say the same: headings, code, output, tables, numbers, `code`, links. Needs no Paddle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README_zh.md").read_text(encoding="utf-8")
 
 LANGUAGE_LINE = re.compile(r"^.*\]\(README(?:_zh)?\.md\).*\n+", re.M)
-CHUNK = re.compile(r"^```[\s\S]*?^```$|^#+ .*$|(?:^(?!```|#+ ).+\n?)+", re.M)
+MARK = "<!--.*-->$"  # a comment of HTML on its line: where a generated table begins and ends
+CHUNK = re.compile(rf"^```[\s\S]*?^```$|^#+ .*$|^{MARK}|(?:^(?!```|#+ |{MARK}).+\n?)+", re.M)
+IMAGE = re.compile(r"!\[([^\]]*)\]")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 FACTS = {  # what a translation keeps, whatever the order
     "code": re.compile(r"`([^`]+)`"),
@@ -28,7 +30,7 @@ FACTS = {  # what a translation keeps, whatever the order
 
 
 class Piece(NamedTuple):
-    """A paragraph, a point of a list, a cell of a table, the code of a fenced block, or one of its comments."""
+    """A paragraph, an image's text, a point, a cell of a table, a mark, output, code, or one of the code's comments."""
 
     kind: str
     text: str
@@ -37,7 +39,11 @@ class Piece(NamedTuple):
 def _pieces(chunk: str) -> Iterator[Piece]:
     """What stands between two blank lines (or one fenced block)."""
     lines = chunk.splitlines()
-    if chunk.startswith("```"):
+    if chunk.startswith("<!--"):
+        yield Piece("mark", chunk)
+    elif chunk.startswith("```text"):
+        yield Piece("output", chunk)
+    elif chunk.startswith("```"):
         code = (COMMENT.sub("", line).rstrip() for line in lines)
         yield Piece("block", "\n".join(line for line in code if line))
         yield from (Piece("comment", found[0]) for line in lines for found in COMMENT.finditer(line))
@@ -49,6 +55,7 @@ def _pieces(chunk: str) -> Iterator[Piece]:
         kind = "point" if chunk.startswith("- ") else "paragraph"
         for part in re.split(r"\n(?=- )", chunk):
             yield Piece(kind, " ".join(part.split()))
+            yield from (Piece("image", alt) for alt in IMAGE.findall(part))
 
 
 def sections(text: str) -> list[tuple[str, list[Piece]]]:
@@ -82,6 +89,7 @@ def differences(english: str, chinese: str) -> list[str]:
     said = []
     for (heading, here), (name, there) in zip(ours, theirs):
         where = f"section {heading!r} ({name!r})"
+        said += [f"{where}: {what}" for what in _compared(Piece("heading", heading), Piece("heading", name))]
         kinds = [piece.kind for piece in here], [piece.kind for piece in there]
         if kinds[0] != kinds[1]:
             first = next((a or b for a, b in zip_longest(*kinds) if a != b), "")
@@ -93,12 +101,12 @@ def differences(english: str, chinese: str) -> list[str]:
 
 
 def _compared(one: Piece, other: Piece) -> Iterator[str]:
-    if one.kind == "block":
+    if one.kind in ("block", "output", "mark"):
         for a, b in zip_longest(one.text.splitlines(), other.text.splitlines()):
             if a != b:
                 yield f"{a!r} in English, {b!r} in Chinese"
         return
-    if one.kind in ("point", "paragraph") and not re.search(r"[\u4e00-\u9fff]", other.text):
+    if one.kind in ("point", "paragraph", "image", "comment") and not re.search(r"[\u4e00-\u9fff]", other.text):
         yield "not translated"
     there = facts(other.text)
     for kind, here in facts(one.text).items():
@@ -130,15 +138,25 @@ Text of `code`, ViTs and 3.5, see [there](a.md).
 $ run --fast 2    # in 4 s
 ```
 
-## Part
+```text
+# 9 lines
+```
+
+![A cat](cat.png)
+
+## 1. Part
 
 - one `x`
 - two
+
+<!-- begin numbers -->
 
 | what | n |
 | --- | --- |
 | a | 1e-5 |
 | b | `y` 7 |
+
+<!-- end numbers -->
 """
 SMALL_ZH = """# name
 
@@ -150,15 +168,25 @@ SMALL_ZH = """# name
 $ run --fast 2    # 用 4 秒
 ```
 
-## 部分
+```text
+# 9 lines
+```
+
+![一只猫](cat.png)
+
+## 1. 部分
 
 - 一 `x`
 - 二
+
+<!-- begin numbers -->
 
 | 内容 | n |
 | --- | --- |
 | 甲 | 1e-5 |
 | 乙 | 7 `y` |
+
+<!-- end numbers -->
 """
 
 
@@ -172,14 +200,22 @@ $ run --fast 2    # 用 4 秒
         ("--fast 2", "--fast 3", "run --fast 3"),
         ("用 4", "用 5", "number '4'"),
         ("# 用 4 秒", "", "comment"),
-        ("## 部分", "### 部分", "headings"),
-        ("## 部分", "## 部分\n\n多\n\n## 再多", "headings"),
-        ("- 二\n", "", "'## Part'"),
+        ("# 用 4 秒", "# in 4 s", "not translated"),
+        ("# 9 lines", "# 9 行", "# 9 行"),
+        ("一只猫", "A cat", "image 'A cat': not translated"),
+        ("cat.png", "dog.png", "link 'cat.png'"),
+        ("## 1. 部分", "### 1. 部分", "headings"),
+        ("## 1. 部分", "## 1. 部分\n\n多\n\n## 再多", "headings"),
+        ("## 1. 部分", "## 2. 部分", "number '1'"),
+        ("- 二\n", "", "'## 1. Part'"),
         ("- 二\n", "- two\n", "not translated"),
         ("`x`", "x", "code 'x'"),
         ("1e-5", "1e-6", "table row 3 column 2"),
-        ("| 甲 | 1e-5 |\n", "", "'## Part'"),
-        (" 7 `y` |", " 7 | `y` |", "'## Part'"),
+        ("| 甲 | 1e-5 |\n", "", "'## 1. Part'"),
+        (" 7 `y` |", " 7 | `y` |", "'## 1. Part'"),
+        ("<!-- end numbers -->", "<!-- end names -->", "mark"),
+        ("<!-- end numbers -->", "<!-- end numbers --> more", "'## 1. Part'"),
+        ("<!-- begin numbers -->\n\n", "", "'## 1. Part'"),
     ],
 )
 def test_it_can_fail(old, new, said):

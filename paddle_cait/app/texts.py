@@ -53,7 +53,7 @@ TEXTS = {
 
 # The methods' lines in Chinese; the English ones are the catalogue's.
 _METHODS = {
-    "class-attention": "类别标记在看什么，逐头显示（DINO 图 1，CaiT 图 6）",
+    "class-attention": "类别 token 在看什么，逐头显示（DINO 图 1，CaiT 图 6）",
     "saliency": "类别注意力各头的平均（CaiT 图 7）",
     "rollout": "注意力逐层累积到输入（Abnar 与 Zuidema）",
     "gradient": "支持某一类别的区域：注意力乘以梯度（Chefer 等）",

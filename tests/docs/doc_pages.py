@@ -1,5 +1,12 @@
 """Reading the pages, and doing what they show: commands, programs, and the output below them.
 
+``bash`` and ``python`` blocks are run in order, a ``text`` block right below holds what they print; ``console`` blocks
+are commands on a reader's own files, and run on tiny ones (``stand_ins.py``). Comments right above a block say more:
+
+- ``<!-- needs: onnx openvino -->``: these packages, beyond what the library itself requires;
+- ``<!-- numbers within 10 -->``: its numbers may differ by so much from those shown, since a training's do;
+- ``<!-- parsed only: REASON -->``: it cannot be run here.
+
 ``python tests/docs/doc_pages.py`` lists the links that lead out of the repository; nothing fetches them.
 """
 
@@ -7,17 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from paddle_cait.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])  # README_zh.md has the same blocks: test_readme_zh.py
 
 # What differs from run to run, from machine to machine, and between versions.
 VOLATILE = (
@@ -28,7 +40,10 @@ VOLATILE = (
     (r"\d+ threads?\b", "N threads"),
     (r"\(at byte \d+\)", "(at byte N)"),
     (r"on \w+ (x86_64|aarch64|arm64)", "on MACHINE"),
+    (r"inference\.(json|pdmodel) *", "inference.MODEL "),  # Paddle 3's name and 2.6's
 )
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+LIGHT = {"matplotlib", "scipy", "cv2"}  # what a block may need in `make test`; the rest runs in `make oracles`
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,13 @@ class Block:
     kind: str
     text: str
     line: int
+    needs: tuple[str, ...] = ()
+    within: float = 0.0
+    parsed_only: str = ""
+
+    @property
+    def heavy(self) -> bool:
+        return not LIGHT.issuperset(self.needs)
 
     def commands(self) -> list[str]:
         """The commands of a shell block, one a line, ``$ `` and line breaks taken away."""
@@ -47,17 +69,48 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\S*)\n(.*?)^```$", text, re.M | re.S)
-    return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1) for m in found]
+    found = re.finditer(r"^((?:<!-- .* -->\n)*)```(.*)\n((?s:.*?))^```$", text, re.M)
+    return [Block(m[2].strip(), m[3], text.count("\n", 0, m.start(2)) + 1, **_told(m[1])) for m in found]
+
+
+def _told(comments: str) -> dict[str, Any]:
+    """The fields of a block that the comments above it set."""
+    told: dict[str, Any] = {}
+    for comment in re.findall(r"^<!-- (.*) -->$", comments, re.M):
+        if found := re.fullmatch(r"needs: ([\w ]+)", comment):
+            told["needs"] = tuple(found[1].split())
+        elif found := re.fullmatch(r"numbers within (\d+)", comment):
+            told["within"] = float(found[1])
+        elif found := re.fullmatch(r"parsed only: (.+)", comment):
+            told["parsed_only"] = found[1]
+    return told
 
 
 def steps(page: Path) -> Iterator[tuple[Block, str | None]]:
     """What is to be done (``bash`` and ``python`` blocks), with the output that the page shows right below it."""
     every = blocks(page)
     for block, following in zip(every, [*every[1:], None]):
-        if block.kind in ("bash", "python"):
+        if block.kind in ("bash", "python") and not block.parsed_only:
             shown = following is not None and following.kind == "text"
             yield block, following.text if shown else None
+
+
+def needs(page: Path, heavy: bool) -> set[str]:
+    """The packages that its blocks need: of the light ones, or of all."""
+    return {name for block in blocks(page) if heavy or not block.heavy for name in block.needs}
+
+
+def walk(page: Path, heavy: bool = False) -> None:
+    """Do one block after the other in the current folder, as a reader does, and compare what each prints."""
+    for block, shown in steps(page):
+        if block.heavy and not heavy:
+            continue
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        printed, statuses = do(block, where)
+        assert all(status == 0 for status in statuses[:-1]), f"{where}: {statuses}\n{printed}"
+        assert not statuses or statuses[-1] == expected_status(shown), f"{where}: {statuses}\n{printed}"
+        missing = lacking(shown or "", printed, block.within)
+        assert not missing, f"{where}: not printed: {missing}\nprinted was:\n{printed}"
 
 
 def do(block: Block, where: str) -> tuple[str, list[int]]:
@@ -74,14 +127,37 @@ def do(block: Block, where: str) -> tuple[str, list[int]]:
 
 
 def run_command(command: str, printed: io.StringIO) -> int:
+    command = re.sub(r"^python tools/(\w+)\.py", r"paddle-cait \1", command)
     if command.startswith("paddle-cait "):
-        words = shlex.split(command)[1:]
+        words = shlex.split(command, comments=True)[1:]
+        if words[0] == "finetune":  # Paddle trains twice as fast where `runtime.prepare` comes before it
+            return run_process([sys.executable, "-m", "paddle_cait", *words], printed)
         if words[0] == "eval":
             words += ["--workers", "0"]  # the counts do not depend on it, the seconds of these tests do
-        return main(words)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    printed.write(done.stdout + done.stderr)
+        with notes_to(printed):
+            return main(words)
+    assert not re.search(r"\b(pip|apt|apt-get|conda)\b", command), f"would change this machine: {command}"
+    return run_process(["bash", "-c", command], printed)
+
+
+def run_process(command: list[str], printed: io.StringIO) -> int:
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environ = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
+    printed.write(done.stdout)
     return done.returncode
+
+
+@contextlib.contextmanager
+def notes_to(printed: io.StringIO) -> Iterator[None]:
+    """A command writes them to standard error, unless somebody (pytest does) handles records already."""
+    handler = logging.StreamHandler(printed)
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logging.getLogger("paddle_cait").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("paddle_cait").removeHandler(handler)
 
 
 def expected_status(shown: str | None) -> int:
@@ -91,19 +167,32 @@ def expected_status(shown: str | None) -> int:
     return 1 if shown and re.search(r"^FAIL:", shown, re.M) else 0
 
 
-def lacking(shown: str, printed: str) -> list[str]:
-    """The lines of ``shown`` that were not printed, in this order; ``...`` at a line's end stands for its rest."""
+def lacking(shown: str, printed: str, within: float = 0.0) -> list[str]:
+    """The lines of ``shown`` that were not printed, in this order; ``...`` at a line's end stands for its rest.
+
+    ``within``: numbers may differ by so much (and the spaces that align them).
+    """
     have = [settled(line) for line in printed.splitlines()]
     missing = []
     for line in filter(str.strip, shown.splitlines()):
         wanted = settled(line)
-        cut = wanted.endswith("...")
-        place = next((i for i, one in enumerate(have) if one == wanted or (cut and one.startswith(wanted[:-3]))), None)
+        place = next((i for i, one in enumerate(have) if same(wanted, one, within)), None)
         if place is None:
             missing.append(line)
         else:
             del have[: place + 1]
     return missing
+
+
+def same(wanted: str, have: str, within: float) -> bool:
+    begins = wanted.removesuffix("...")
+    if not within:
+        return have.startswith(begins) if begins != wanted else have == wanted
+    words = [r"\s+".join(map(re.escape, re.split(r"\s+", part))) for part in re.split(NUMBER, begins)]
+    pattern = f"({NUMBER})".join(words) + (".*" if begins != wanted else "")
+    found = re.fullmatch(pattern, have)
+    numbers = zip(re.findall(NUMBER, begins), found.groups()) if found else []
+    return found is not None and all(abs(float(a) - float(b)) <= within for a, b in numbers)
 
 
 def settled(line: str) -> str:
@@ -114,7 +203,7 @@ def settled(line: str) -> str:
 
 def external_links() -> list[str]:
     """Every address on the pages, sorted."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"])
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*PAGES, ROOT / "CONTRIBUTING.md"])
     return sorted(set(re.findall(r"https?://[\w-]+\.[\w.-]*\w/[\w./#%~-]*\w", text)))
 
 

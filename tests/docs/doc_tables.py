@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+
+from model_tables import every_model, families, speeds
 
 from paddle_cait.models import cait, gcvit, resnetv2, vit
 from paddle_cait.presets import Preprocess, list_presets
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
 OPEN_TO_ALL = {"errors", "files", "versions", "presets"}
 
 
@@ -109,8 +111,14 @@ def constants() -> str:
     return "\n".join(lines + [f"| {model} | {where} | {value} |" for model, where, value in rows])
 
 
-BLOCKS = {"arrows": ("architecture.md", arrows), "preprocessing": ("numerics.md", preprocessing)}
-BLOCKS["constants"] = ("numerics.md", constants)
+# Page -> what stands between its marks.
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"models": families, "speeds": speeds},
+    "README_zh.md": {"models": partial(families, "zh"), "speeds": partial(speeds, "zh")},
+    "docs/architecture.md": {"arrows": arrows},
+    "docs/models.md": {"models": every_model},
+    "docs/numerics.md": {"preprocessing": preprocessing, "constants": constants},
+}
 
 
 def part(name: str, text: str) -> re.Match[str]:
@@ -121,9 +129,10 @@ def part(name: str, text: str) -> re.Match[str]:
 
 
 if __name__ == "__main__":
-    for name, (page, make) in BLOCKS.items():
-        path = DOCS / page
+    for page, made in BLOCKS.items():
+        path = ROOT / page
         text = path.read_text(encoding="utf-8")
-        place = part(name, text)
-        made = f"{place[1]}\n{make()}\n\n{place[3]}"
-        path.write_text(text[: place.start()] + made + text[place.end() :], encoding="utf-8")
+        for name, make in made.items():
+            place = part(name, text)
+            text = f"{text[: place.start()]}{place[1]}\n{make()}\n\n{place[3]}{text[place.end() :]}"
+        path.write_text(text, encoding="utf-8")
