@@ -1,12 +1,15 @@
 # make demo      a .venv, then the bundled checkpoint imported and verified
 # make test      the tests that need no other framework
 # make oracles   the comparisons with PyTorch, timm, transformers, onnxruntime, OpenVINO (downloads them, and a real DINOv2)
+# (JOBS=2 processes run these two, of up to 2 GB each)
 # make slow      minutes-long ones: every preset at full size, kill -9 rounds, the 1.4 GB conversion
 # make check     lint, format and types
 # make docs      the site, in docs/_build/html; a warning is an error
 VENV ?= .venv
 PADDLE ?= paddlepaddle==3.3.1
 PYTHON ?= python3
+JOBS ?= 2
+PYTEST = $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 PIP = $(VENV)/bin/python -m pip install --quiet
 
 .PHONY: demo test oracles slow check docs reduced clean
@@ -15,10 +18,10 @@ demo: $(VENV)/.base
 	$(VENV)/bin/paddle-cait demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/oracles
+	$(PYTEST) -m "not slow" --ignore=tests/oracles
 
 oracles: $(VENV)/.oracles
-	$(VENV)/bin/python -m pytest -m "not slow" tests/oracles tests/app/test_page.py
+	$(PYTEST) -m "not slow" tests/oracles tests/app/test_page.py
 
 slow: $(VENV)/.oracles
 	$(VENV)/bin/python -m pytest -m slow
