@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("output")
     out.add_argument("--output-dir", metavar="DIR", help="folder to write; default output/export/MODEL")
     out.add_argument(
-        "--formats", nargs="+", default=list(FORMATS), metavar="FORMAT", help="some of " + ", ".join(KNOWN)
+        "--formats",
+        nargs="+",
+        metavar="FORMAT",
+        help=f"some of {', '.join(KNOWN)}; default {', '.join(FORMATS)}, as far as they are installed",
     )
     out.add_argument(
         "--outputs",
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         if not getattr(args, flag):
             raise ConfigError(f"--{flag} is missing: {why}")
     preset = get_preset(args.model, args.preset_file)  # a misspelt name is told before Paddle is loaded
-    parse_formats(args.formats)
+    if args.formats:
+        parse_formats(args.formats)
     runtime.prepare(args.device)
     from paddle_cait.deploy.exporter import export
     from paddle_cait.deploy.staging import check_target

@@ -13,7 +13,7 @@ from paddle_cait.deploy.class_names import names_of
 from paddle_cait.deploy.formats import parse_formats
 from paddle_cait.deploy.job import Job
 from paddle_cait.deploy.labels import LABELS
-from paddle_cait.deploy.manifest import FORMATS, Artifact, Check, Manifest
+from paddle_cait.deploy.manifest import Artifact, Check, Manifest
 from paddle_cait.deploy.one_dnn import judge_one_dnn
 from paddle_cait.deploy.onnx_format import check_size
 from paddle_cait.deploy.reference import Reference
@@ -29,7 +29,7 @@ log = logging.getLogger("paddle_cait")
 def export(
     model: Any,
     out_dir: PathLike,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     *,
     outputs: Sequence[str] = ("logits",),
     uint8_input: bool = False,
@@ -48,7 +48,7 @@ def export(
 
     Args:
         formats: some of ``paddle``, ``onnx``, ``openvino``, and with fewer bits ``onnx:int8``, ``openvino:fp16``,
-            ``openvino:int8``.
+            ``openvino:int8``. None: of the first three those whose packages are installed.
         outputs: ``logits``, then if wanted ``features`` [B, C] and ``attention`` [B, heads, queries, keys]. A model
             without classes gives ``features`` in place of ``logits``.
         uint8_input: take pixels [B, H, W, 3] after resize and crop; mean and deviation are folded in.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paddle_cait.deploy.manifest import FORMATS
 from paddle_cait.errors import ConfigError, PaddleCaitError
 from paddle_cait.versions import installed
+
+log = logging.getLogger("paddle_cait")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,10 @@ KNOWN = {  # onnxruntime's quantisation imports ml_dtypes, its own requirements 
 PACKAGES = ("paddle2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf")
 
 
-def parse_formats(names: Sequence[str]) -> list[Format]:
-    """``["onnx", "openvino:int8"]`` -> what to write, all of whose packages are there."""
+def parse_formats(names: Sequence[str] | None) -> list[Format]:
+    """``["onnx", "openvino:int8"]`` -> what to write, all of whose packages are there; None: what can be written."""
+    if names is None:
+        return _writable()
     if isinstance(names, str) or not names:
         raise ConfigError(f"formats are {names!r}, expected a list of some of {', '.join(KNOWN)}")
     for name in names:
@@ -49,12 +54,26 @@ def parse_formats(names: Sequence[str]) -> list[Format]:
             raise ConfigError(f"unknown format {name!r}, expected some of {', '.join(KNOWN)}")
     chosen = [KNOWN[name] for name in dict.fromkeys(names)]
     for wanted in chosen:
-        for module in wanted.needs:
-            if importlib.util.find_spec(module) is None:
-                raise PaddleCaitError(
-                    f"the format {wanted.name} needs {module}: pip install 'paddle_cait[{wanted.extra}]'"
-                )
+        for module in _missing(wanted):
+            raise PaddleCaitError(f"the format {wanted.name} needs {module}: {_install(wanted)}")
     return sorted(chosen, key=lambda wanted: FORMATS.index(wanted.format))
+
+
+def _writable() -> list[Format]:
+    """Paddle, ONNX and OpenVINO, as far as their packages are there."""
+    every = [KNOWN[name] for name in FORMATS]
+    for wanted in every:
+        if _missing(wanted):
+            log.info("%s is left out, it needs %s: %s", wanted.name, ", ".join(_missing(wanted)), _install(wanted))
+    return [wanted for wanted in every if not _missing(wanted)]
+
+
+def _missing(wanted: Format) -> list[str]:
+    return [module for module in wanted.needs if importlib.util.find_spec(module) is None]
+
+
+def _install(wanted: Format) -> str:
+    return f"pip install 'paddle_cait[{wanted.extra}]'"
 
 
 def package_versions() -> dict[str, str]:

@@ -49,7 +49,8 @@ def judge_one_dnn(
         return None, f"oneDNN is wrong ({worst}): not used"
     if ratio > _SLOWER:
         return None, f"oneDNN takes {ratio:.1f} times as long: not used"
-    return check, f"oneDNN is right and takes {ratio:.2f} of the time: used"
+    speed = f"takes {ratio:.2f} of the time" if ratio < 1 else "is about as fast"
+    return check, f"oneDNN is right and {speed}: used"
 
 
 def try_one_dnn(folder: str, inputs: str, outputs: str) -> None:

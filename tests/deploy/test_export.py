@@ -254,6 +254,19 @@ def test_missing_flags_and_packages(cait, tmp_path, monkeypatch, capsys):
         formats.parse_formats(["paddle", "onnx"])
 
 
+def test_without_formats_what_is_installed_is_written(monkeypatch, caplog):
+    caplog.set_level("INFO", "paddle_cait")
+    present = {"paddle2onnx", "onnx"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in present else None)
+    assert [one.name for one in formats.parse_formats(None)] == ["paddle", "onnx"]
+    assert "openvino is left out, it needs openvino: pip install 'paddle_cait[openvino]'" in caplog.text
+    present.add("openvino")
+    assert [one.name for one in formats.parse_formats(None)] == ["paddle", "onnx", "openvino"]
+    present.clear()
+    assert [one.name for one in formats.parse_formats(None)] == ["paddle"]
+    assert "onnx is left out, it needs paddle2onnx, onnx: pip install 'paddle_cait[onnx]'" in caplog.text
+
+
 def test_int8_needs_photographs(cait, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(pc.ConfigError, match="onnx:int8 needs --calib-dir: a folder of photographs"):
