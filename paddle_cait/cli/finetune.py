@@ -160,8 +160,10 @@ def run(args: argparse.Namespace) -> int:
     fetch_official(args)
     if args.weights:
         take_from_checkpoint(args, args.weights, but=("class_names",))  # those are the new data's
-    if not args.model or not args.data_dir:
-        raise ConfigError("--model and --data-dir are needed; see the example of --help")
+    if not args.data_dir:
+        raise ConfigError("--data-dir is missing: the folder with your photographs")
+    if not args.model:
+        raise ConfigError("--model is missing: the preset to train; see `paddle-cait list`")
     from paddle_cait import runtime
 
     runtime.prepare(args.device)

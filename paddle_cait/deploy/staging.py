@@ -19,7 +19,7 @@ def check_target(out_dir: PathLike, overwrite: bool) -> Path:
     if not target.exists():
         return target
     if not (target / MANIFEST).is_file():
-        raise ConfigError(f"{out_dir}: exists and is not an export (no {MANIFEST}), which is never overwritten")
+        raise ConfigError(f"{out_dir}: exists and is no export (has no {MANIFEST}), so it stays: give another folder")
     if not overwrite:
         raise ConfigError(f"{out_dir}: holds an export already; give --overwrite (overwrite=True), or another folder")
     return target

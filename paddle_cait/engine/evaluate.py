@@ -68,8 +68,7 @@ def evaluate(
     best is sought, is up to the dataset's label set (:mod:`paddle_cait.data.label_sets`). Raises :class:`DataError` for
     an unreadable image and :class:`PaddleCaitError` for logits that are not finite or labels of other classes.
     """
-    if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
-        raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
+    order.check(batch_size, workers, limit)
     engine = as_engine(model)
     if isinstance(dataset, (str, os.PathLike)):
         source = open_source(dataset, list_file, num_classes=engine.num_classes, real_labels=real_labels)

@@ -53,8 +53,7 @@ def extract_features(
     ``folder``. Raises :class:`DataError` for an unreadable image and :class:`PaddleCaitError` for a short disk,
     features that are not finite and a model that gives something else.
     """
-    if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
-        raise PaddleCaitError("batch_size and limit must be at least 1, workers at least 0")
+    order.check(batch_size, workers, limit)
     rank, world = join_processes()
     wanted = np.array(order.spread(len(dataset), limit), np.int64)
     store = FeatureStore(folder, _identity(model, dataset, wanted))

@@ -159,7 +159,9 @@ def evaluate_knn(
     """
     ks = sorted(set(nb_knn))
     if not ks or ks[0] < 1 or not temperature > 0:
-        raise PaddleCaitError("nb_knn must be numbers of at least 1, temperature above 0")
+        raise PaddleCaitError(
+            f"nb_knn is {list(nb_knn)}, expected numbers from 1; temperature {temperature:g}, above 0"
+        )
     if ks[-1] > len(train):
         raise PaddleCaitError(f"k is {ks[-1]}, but there are {len(train)} train images: give smaller ones (--nb-knn)")
     _check_sets(train, val)

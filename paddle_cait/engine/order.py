@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from paddle_cait.errors import ConfigError
+
+
+def check(batch_size: int, workers: int, limit: int | None) -> None:
+    """Raises :class:`ConfigError` for numbers that no run can have."""
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("limit", limit, 1)):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}, expected at least {least}")
+
 
 def spread(total: int, limit: int | None) -> list[int]:
     """Indices of all ``total`` items, or of ``limit`` of them evenly over the list."""

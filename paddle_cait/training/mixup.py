@@ -70,7 +70,10 @@ class Mixup:
         if self.mode not in MODES:
             raise ConfigError(f"mixup_mode is {self.mode!r}, expected {', '.join(MODES)}")
         if min(self.mixup, self.cutmix) < 0 or not 0 <= self.prob <= 1 or not 0 <= self.switch_prob <= 1:
-            raise ConfigError("mixup and cutmix must be 0 or more, mixup_prob and mixup_switch_prob from 0 to 1")
+            raise ConfigError(
+                f"mixup is {self.mixup} and cutmix {self.cutmix}, expected 0 or more; mixup_prob {self.prob} and "
+                f"mixup_switch_prob {self.switch_prob}, expected 0..1"
+            )
 
     @property
     def on(self) -> bool:

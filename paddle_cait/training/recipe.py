@@ -112,7 +112,10 @@ class Recipe:
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ConfigError(f"layer_decay is {self.layer_decay}, expected above 0, at most 1")
         if not 0 < self.model_ema_decay < 1 or self.distillation_tau <= 0:
-            raise ConfigError("model_ema_decay must lie between 0 and 1, distillation_tau above 0")
+            raise ConfigError(
+                f"model_ema_decay is {self.model_ema_decay}, expected between 0 and 1; distillation_tau "
+                f"{self.distillation_tau}, above 0"
+            )
 
     def rate(self, global_batch: int) -> float:
         """The highest learning rate, for updates of so many images."""

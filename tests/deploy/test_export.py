@@ -198,7 +198,7 @@ def test_what_exists_is_refused(cait, tmp_path):
     other = tmp_path / "mine"
     other.mkdir()
     for overwrite in (False, True):
-        with pytest.raises(pc.ConfigError, match="exists and is not an export"):
+        with pytest.raises(pc.ConfigError, match="exists and is no export"):
             export(cait[0], other, ["paddle"], overwrite=overwrite)
     (other / "EXPORT.json").write_text("{}")
     with pytest.raises(pc.ConfigError, match="give --overwrite"):

@@ -224,7 +224,9 @@ def test_what_makes_no_sense(bench):
     with pytest.raises(pc.DataError, match="prepared differently"):
         evaluate_knn(model, train, other, out, nb_knn=(3,))
     for options in ({"nb_knn": ()}, {"nb_knn": (0, 3)}, {"temperature": 0.0}):
-        with pytest.raises(pc.PaddleCaitError, match="at least 1, temperature above 0"):
+        with pytest.raises(
+            pc.PaddleCaitError, match=r"nb_knn is \[.*\], expected numbers from 1; temperature .*, above 0"
+        ):
             evaluate_knn(model, train, val, out, **options)
 
 
