@@ -10,12 +10,18 @@ for their further sets of weights.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# Python 3.9 would remember modules under a path like "." as paddle.hub was given it, and lose them elsewhere.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 try:
     from paddle_cait.presets import Preset, list_presets
 except ModuleNotFoundError as missing:  # Paddle brings no yaml, and would say of an ImportError only that there was one
     raise RuntimeError(f"paddle_cait needs {missing.name}: pip install numpy pillow pyyaml tqdm") from missing
+finally:
+    del sys.path[0]
 
 if TYPE_CHECKING:
     from collections.abc import Callable

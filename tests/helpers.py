@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ sys.path.insert(0, str(GOLDEN))
 
 from draw import SHRUNK, SHRUNK_FAMILIES, SHRUNK_GCVIT, SHRUNK_VIT, draw_state, images  # noqa: E402
 
-__all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "photographs", "preset", "run"]
+__all__ = ["GOLDEN", "ROOT", "draw_state", "images", "npz", "official_shapes", "photographs", "preset", "run", "unpack"]
 
 PRESET = """
 family: {family}
@@ -65,6 +66,15 @@ def official_shapes(chosen: Preset) -> dict[str, tuple[int, ...]]:
 def npz(path: Path, state: dict[str, np.ndarray]) -> Path:
     np.savez(path, **state)
     return path
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """The members of a tar in ``folder``, as Python 3.14 and early releases of 3.9 alike take them out."""
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extraction_filter = tarfile.data_filter
+        tar.extractall(folder)
+    return folder
 
 
 def photographs(folder: Path, count: int) -> Path:

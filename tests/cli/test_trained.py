@@ -2,11 +2,10 @@
 
 import csv
 import json
-import tarfile
 
 import paddle
 import pytest
-from helpers import ROOT, draw_state, npz, official_shapes, preset
+from helpers import ROOT, draw_state, npz, official_shapes, preset, unpack
 
 import paddle_cait as pc
 from paddle_cait.cli.main import main
@@ -263,8 +262,7 @@ def test_another_size_in_python(tmp_path):
 
 def test_training_goes_on_from_it(best, tmp_path, capsys):
     """Model and size are the checkpoint's, the classes are the new data's."""
-    with tarfile.open(DIGITS) as tar:
-        tar.extractall(tmp_path / "data", filter="data")
+    unpack(DIGITS, tmp_path / "data")
     rows = [line.split() for line in DIGITS.with_name("val_list.txt").read_text().splitlines()]
     two = [f"{name} {int(label) - 5}\n" for name, label in rows if label in "56"]
     for part, lines in (("train", two[:8]), ("val", two[8:12])):

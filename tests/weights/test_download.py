@@ -290,9 +290,10 @@ def test_addresses_that_are_not_asked(address, came_from, message):
 
 
 def test_odd_addresses(server, part):
-    for path, sent in (("/über uns/a+b%2B.pth", "/%C3%BCber%20uns/a+b%2B.pth"), ("/a\r\nHost: x", "/aHost:%20x")):
+    broken = ("/aHost:%20x", "/a%0D%0AHost:%20x")  # early releases of Python 3.9 keep the line break: as text
+    for path, sent in (("/über uns/a+b%2B.pth", ("/%C3%BCber%20uns/a+b%2B.pth",)), ("/a\r\nHost: x", broken)):
         fetch(server.address + path, part, QUICK)
-        assert server.requests[-1][0] == sent
+        assert server.requests[-1][0] in sent
     with pytest.raises(DownloadError):
         fetch("http://a b/", part, QUICK)
 

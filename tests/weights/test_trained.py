@@ -102,7 +102,7 @@ def test_each_value_is_checked(best, changes, message):
         (b'{"num_classes": 3', "is not JSON"),
         (b"\xff\xfe\xfd", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b'{"num_classes": ' + b"9" * 10_000 + b"}", "is not JSON"),
+        (b'{"num_classes": ' + b"9" * 10_000 + b"}", "is not JSON|model is None"),  # Python 3.9.2 reads it
         (b" " * (8 << 20) + b"{}", "is larger than 8 MiB"),
     ],
     ids=["empty", "cut off", "no text", "deep", "huge number", "large"],
