@@ -5,9 +5,6 @@ from pathlib import Path
 
 import pytest
 import torchvision_cpu  # noqa: F401  # before torchvision
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-
 from doc_pages import PAGES, ROOT, blocks, needs, run_command, steps, walk
 from stand_ins import brought_down, lay_out, link_checkout
 
