@@ -5,8 +5,10 @@ Exit status 1 if anything is broken (FAIL); WARN lines cost speed or comparabili
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,17 @@ EXAMPLE = "paddle-cait doctor"
 OK, WARN, FAIL = "ok", "WARN", "FAIL"
 # Distribution -> what needs it. None of them is optional; OpenCV is checked by loading it.
 PACKAGES = {"pillow": "reads images", "pyyaml": "reads presets", "tqdm": "shows progress"}
+# Extra of setup.py -> what it is for.
+EXTRAS = {
+    "onnx": "export to ONNX",
+    "openvino": "export to OpenVINO",
+    "int8": "export with int8 weights",
+    "finetune": "pictures and scalars of finetune, its --tune linear",
+    "explain": "explain",
+    "app": "app",
+    "keras": "reading Keras files",
+    "hub": "download --hub",
+}
 MIB = 1 << 20
 
 
@@ -48,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         threads,
         flags,
         packages,
+        extras,
+        downloads,
     ):
         for line in check():
             print(f"{line.status:<5} {line.text}", flush=True)
@@ -183,6 +198,34 @@ def packages() -> Iterator[Line]:
     for name, purpose in PACKAGES.items():
         version = installed(name)
         yield Line(OK if version else FAIL, f"{name} {version or f'is missing ({purpose}): pip install {name}'}")
+
+
+def extras() -> Iterator[Line]:
+    """What else the package can do here, by its own list of extras; none of them has to be there."""
+    try:
+        wanted = importlib.metadata.requires("paddle_cait") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        return
+    missing: dict[str, list[str]] = {}
+    for requirement in wanted:
+        found = re.match(r"""([\w.-]+).*extra == ['"](\w+)""", requirement)
+        if found and found[2] in EXTRAS:
+            missing.setdefault(found[2], []).extend([] if installed(found[1]) else [found[1]])
+    for extra, lacking in missing.items():
+        hint = f"needs {', '.join(lacking)}, pip install 'paddle_cait[{extra}]'" if lacking else "installed"
+        yield Line(OK, f"{EXTRAS[extra]}: {hint}")
+
+
+def downloads() -> Iterator[Line]:
+    from paddle_cait.weights.cache import HOME, weights_folder
+
+    folder = weights_folder()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = f"{shutil.disk_usage(there).free / (1 << 30):.1f} GiB free"
+    if os.access(there, os.W_OK):
+        yield Line(OK, f"downloads go to {folder} ({free}); {HOME} chooses another folder")
+    else:
+        yield Line(WARN, f"downloads cannot be written to {folder}: choose another folder with {HOME}")
 
 
 def _library_hint(message: str) -> str:

@@ -227,6 +227,12 @@ def test_doctor_says_what_to_do(monkeypatch):
     assert any(x.status == "FAIL" and "pip uninstall" in x.text for x in doctor.paddle_wheels())
     assert any(x.status == "FAIL" and "numpy<2" in x.text for x in doctor.numpy_version())
     assert any(x.status == "FAIL" and "pip install tqdm" in x.text for x in doctor.packages())
+    extras = [x.text for x in doctor.extras()]
+    assert len(extras) == len(doctor.EXTRAS) and all(not text.endswith(": installed") for text in extras)
+    assert "export to ONNX: needs paddle2onnx, onnx, onnxruntime, pip install 'paddle_cait[onnx]'" in extras
+    monkeypatch.setenv("PADDLE_CAIT_HOME", "/proc/none")
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: not str(path).startswith("/proc"))
+    assert [x.status for x in doctor.downloads()] == ["WARN"]
     monkeypatch.setattr(doctor, "installed", {"paddlepaddle": "3.3.1"}.get)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "nvidia-smi")
     monkeypatch.setattr(doctor, "_run", lambda command: "NVIDIA T4, 535.1")
