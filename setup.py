@@ -50,7 +50,8 @@ setup(
         "explain": ["matplotlib>=3.5"],  # pictures of attention
         "app": ["gradio>=4.44", "matplotlib>=3.5"],  # the page that explores them
         "docs": ["sphinx==9.0.4", "myst-parser==5.2.0", "furo==2025.12.19"],  # the site; Python 3.11 or later
-        "test": ["pytest", "pytest-xdist", "hypothesis", "h5py", "matplotlib", "scipy", "setuptools>=70.1"],  # it builds the wheel
+        # setuptools builds the wheel that the tests install
+        "test": ["pytest", "pytest-xdist", "hypothesis", "h5py", "matplotlib", "scipy", "setuptools>=70.1"],
         "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm"],
         # torchvision and timm pull another torch, paddle2onnx an older onnx: `make oracles` installs these alone.
         "oracles": [
