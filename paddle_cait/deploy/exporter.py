@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paddle_cait.deploy.class_names import names_of
-from paddle_cait.deploy.formats import parse_formats
+from paddle_cait.deploy.formats import Format, parse_formats
 from paddle_cait.deploy.job import Job
 from paddle_cait.deploy.labels import LABELS
 from paddle_cait.deploy.manifest import Artifact, Check, Manifest
@@ -20,7 +20,7 @@ from paddle_cait.deploy.reference import Reference
 from paddle_cait.deploy.staging import check_target, staged
 from paddle_cait.deploy.verify import ENGINES, verify
 from paddle_cait.deploy.writer import Writer
-from paddle_cait.errors import DataError
+from paddle_cait.errors import DataError, PaddleCaitError
 from paddle_cait.files import PathLike
 
 log = logging.getLogger("paddle_cait")
@@ -48,7 +48,8 @@ def export(
 
     Args:
         formats: some of ``paddle``, ``onnx``, ``openvino``, and with fewer bits ``onnx:int8``, ``openvino:fp16``,
-            ``openvino:int8``. None: of the first three those whose packages are installed.
+            ``openvino:int8``. None: of the first three those whose packages are installed
+            and that take a model of this size.
         outputs: ``logits``, then if wanted ``features`` [B, C] and ``attention`` [B, heads, queries, keys]. A model
             without classes gives ``features`` in place of ``logits``.
         uint8_input: take pixels [B, H, W, 3] after resize and crop; mean and deviation are folded in.
@@ -66,9 +67,7 @@ def export(
     wanted = parse_formats(formats)
     target = check_target(out_dir, overwrite)
     job = _job(model, outputs, uint8_input, class_names)
-    for form in wanted:
-        if form.format != "paddle":
-            check_size(job.num_bytes, form.name)
+    wanted = [form for form in wanted if _fits(form, job.num_bytes, asked=formats is not None)]
     calibration = job.calibration(wanted, calib_dir, calib_images)
     samples = job.samples(verify_dir, verify_list, verify_images)
     reference = Reference.of(model, samples, job.names, job.dtype)
@@ -83,6 +82,19 @@ def export(
             manifest = _verified(folder, scratch, manifest, artifact, reference)
         manifest.write(folder)
     return manifest
+
+
+def _fits(form: Format, num_bytes: int, asked: bool) -> bool:
+    """Whether the format takes a model of this size; an error if not and it was asked for."""
+    try:
+        if form.format != "paddle":
+            check_size(num_bytes, form.name)
+    except PaddleCaitError as error:
+        if asked:
+            raise
+        log.info("%s is left out: %s", form.name, error)
+        return False
+    return True
 
 
 def _job(model: Any, outputs: Sequence[str], uint8_input: bool, names: PathLike | Sequence[str] | None) -> Job:

@@ -267,6 +267,17 @@ def test_without_formats_what_is_installed_is_written(monkeypatch, caplog):
     assert "onnx is left out, it needs paddle2onnx, onnx: pip install 'paddle_cait[onnx]'" in caplog.text
 
 
+def test_what_is_too_large_for_onnx_is_written_for_paddle(cait, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "paddle_cait")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("paddle_cait.deploy.onnx_format._LARGEST", 1 << 10)
+    manifest = export(cait[0], tmp_path / "out")
+    assert [artifact.name for artifact in manifest.artifacts] == ["paddle"]
+    assert "onnx is left out: the format onnx holds at most 2 GiB" in caplog.text
+    with pytest.raises(pc.PaddleCaitError, match="the format onnx holds at most 2 GiB"):
+        export(cait[0], tmp_path / "two", ["paddle", "onnx"])
+
+
 def test_int8_needs_photographs(cait, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(pc.ConfigError, match="onnx:int8 needs --calib-dir: a folder of photographs"):
