@@ -192,10 +192,10 @@ def _candidates(preset: Preset, family: list[Preset]) -> list[str]:
         return names
     return [
         *names,
-        f"{preset.full_name}/{source.filename}",
+        f"{preset.full_name}/{source.filename}",  # as `paddle-cait download` lays them out
         source.filename,
         *source.other_files,
-    ]  # a download's folder
+    ]
 
 
 def _is_first_process() -> bool:
