@@ -40,6 +40,7 @@ reduced: export PADDLE := paddlepaddle==2.6.2 numpy<2
 reduced:
 	$(MAKE) --no-print-directory test
 
+# with what the README's fifth task draws with
 $(VENV)/.base: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[explain]' $(foreach p,$(PADDLE),'$(p)')

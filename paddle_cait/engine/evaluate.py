@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -92,7 +93,8 @@ def evaluate(
     notes: list[str] = []
     started = time.perf_counter()
     predictions = _predict(engine, dataset, labels, batches, workers, on_error, notes)
-    with engine.running(), bar:
+    kept = contextlib.closing(progress) if progress else contextlib.nullcontext()
+    with kept, engine.running(), bar:
         new = _count(predictions, progress, _Watch(labels, engine.num_classes, notes), bar)
     seconds = time.perf_counter() - started
     gathered = gather((*new, notes), world)
@@ -126,18 +128,14 @@ def _count(
     """Take the predictions of this process, each kept as soon as it is there."""
     new: list[Rows] = []
     failed: list[Failed] = []
-    try:
-        for rows, bad in predictions:
-            if progress:
-                progress.append(rows, bad)
-            new.append(rows)
-            failed.extend(bad)
-            watch.look(new)
-            bar.update(len(rows) + len(bad))
-            bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
-    finally:
+    for rows, bad in predictions:
         if progress:
-            progress.close()
+            progress.append(rows, bad)
+        new.append(rows)
+        failed.extend(bad)
+        watch.look(new)
+        bar.update(len(rows) + len(bad))
+        bar.set_postfix_str(f"top1 {100 * _top1(new):.2f}", refresh=False)
     return Rows.join(new), failed
 
 

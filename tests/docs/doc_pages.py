@@ -170,7 +170,7 @@ def expected_status(shown: str | None) -> int:
 def lacking(shown: str, printed: str, within: float = 0.0) -> list[str]:
     """The lines of ``shown`` that were not printed, in this order; ``...`` at a line's end stands for its rest.
 
-    ``within``: numbers may differ by so much (and the spaces that align them).
+    ``within``: numbers may differ by so much, at most by ten times themselves (and the spaces that align them).
     """
     have = [settled(line) for line in printed.splitlines()]
     missing = []
@@ -192,7 +192,12 @@ def same(wanted: str, have: str, within: float) -> bool:
     pattern = f"({NUMBER})".join(words) + (".*" if begins != wanted else "")
     found = re.fullmatch(pattern, have)
     numbers = zip(re.findall(NUMBER, begins), found.groups()) if found else []
-    return found is not None and all(abs(float(a) - float(b)) <= within for a, b in numbers)
+    return found is not None and all(_near(float(a), float(b), within) for a, b in numbers)
+
+
+def _near(wanted: float, have: float, within: float) -> bool:
+    """A rounding error of 1e-6 must not become one of 1e-4, however far percentages may go apart."""
+    return abs(wanted - have) <= min(within, 10 * abs(wanted) or within)
 
 
 def settled(line: str) -> str:

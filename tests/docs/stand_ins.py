@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import shlex
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from doc_pages import ROOT, Block
 from helpers import draw_state, official_shapes
 from PIL import Image
@@ -39,6 +41,11 @@ DRAWN = {
     "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0.npz": "vit_tiny_patch16_224.augreg_in21k",
     "dinov2_vits14_pretrain.pth": "dinov2_vits14",
 }
+
+
+def require(packages: Iterable[str]) -> None:
+    for name in sorted(packages):
+        pytest.importorskip(name, reason="the page's blocks need it: make test has the light ones, make oracles all")
 
 
 def link_checkout(folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from doc_pages import DOCS, LIGHT, PAGES, ROOT, blocks, lacking, needs, run_command, same, walk
-from stand_ins import brought_down, draw, film, lay_out, link_checkout
+from stand_ins import brought_down, draw, film, lay_out, link_checkout, require
 
 from paddle_cait.cli.common import parse
 from paddle_cait.cli.main import VERBS
@@ -35,11 +35,6 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def require(packages):
-    for name in sorted(packages):
-        pytest.importorskip(name, reason="the page's blocks need it")
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Paddle 2.6's paddle.save and NumPy's word to it
 @pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # paddle.Model of Paddle 3.3 does that itself
 @pytest.mark.parametrize("page", CODE, ids=name_of)
@@ -57,6 +52,7 @@ def test_the_runner_can_fail():
     assert lacking("top-1 98.333\n", "top-1 98.334\n") == ["top-1 98.333"]
     assert lacking("speed 1.0 images/s\n", "speed 2.5 images/s\n") == []
     assert same("top-1  97.22 (70/72)", "top-1 100.00 (72/72)", 10) and same("by 1e-7; a...", "by 3e-08; and", 10)
+    assert same("by 1e-6", "by 4e-6", 1) and not same("by 1e-6", "by 1e-4", 1)
     assert not same("top-1 97.22 (70/72)", "top-1 50.00 (36/72)", 10) and not same("a 1", "b 1", 10)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torchvision_cpu  # noqa: F401  # before torchvision
 from doc_pages import PAGES, ROOT, blocks, needs, run_command, steps, walk
-from stand_ins import brought_down, lay_out, link_checkout
+from stand_ins import brought_down, lay_out, link_checkout, require
 
 HEAVY = [page for page in PAGES if any(block.heavy for block in blocks(page))]
 SHOWN = [(page, block) for page in HEAVY for block in blocks(page) if block.kind == "console" and block.heavy]
@@ -19,11 +19,6 @@ def checkout(tmp_path, monkeypatch):
     link_checkout(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def require(packages):
-    for name in sorted(packages):
-        pytest.importorskip(name, reason="the page's blocks need it: make oracles")
 
 
 @pytest.mark.parametrize("page", DONE, **NAME)

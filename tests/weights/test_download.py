@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from http_server import Server, chunked, endless, garbled, lengthless, more, says, silent, stops, wait_for_bytes, whole
@@ -290,10 +291,11 @@ def test_addresses_that_are_not_asked(address, came_from, message):
 
 
 def test_odd_addresses(server, part):
-    broken = ("/aHost:%20x", "/a%0D%0AHost:%20x")  # early releases of Python 3.9 keep the line break: as text
-    for path, sent in (("/über uns/a+b%2B.pth", ("/%C3%BCber%20uns/a+b%2B.pth",)), ("/a\r\nHost: x", broken)):
+    stripped = urlsplit("/a\r\n").path == "/a"  # early releases of Python 3.9 keep the line break: as text
+    broken = "/aHost:%20x" if stripped else "/a%0D%0AHost:%20x"
+    for path, sent in (("/über uns/a+b%2B.pth", "/%C3%BCber%20uns/a+b%2B.pth"), ("/a\r\nHost: x", broken)):
         fetch(server.address + path, part, QUICK)
-        assert server.requests[-1][0] in sent
+        assert server.requests[-1][0] == sent
     with pytest.raises(DownloadError):
         fetch("http://a b/", part, QUICK)
 

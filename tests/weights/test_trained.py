@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from paddle_cait.weights.trained import read_trained
 
 NAMES = ["daisy", "Gänseblümchen", "东北虎"]
 ABOUT = {"model": "cait_xxs24_224.fb_dist_in1k", "num_classes": 3, "img_size": [224, 224], "class_names": NAMES}
+
+
+LIMITED = hasattr(sys, "set_int_max_str_digits")  # early releases of Python 3.9 read integers of any length
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_each_value_is_checked(best, changes, message):
         (b'{"num_classes": 3', "is not JSON"),
         (b"\xff\xfe\xfd", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b'{"num_classes": ' + b"9" * 10_000 + b"}", "is not JSON|model is None"),  # Python 3.9.2 reads it
+        (b'{"num_classes": ' + b"9" * 10_000 + b"}", "is not JSON" if LIMITED else "model is None"),
         (b" " * (8 << 20) + b"{}", "is larger than 8 MiB"),
     ],
     ids=["empty", "cut off", "no text", "deep", "huge number", "large"],
